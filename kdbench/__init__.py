@@ -1,0 +1,80 @@
+"""kdbench: one distilled student, every runtime, numbers that can be trusted.
+
+This module is what plugin authors import; names are resolved on first use, so that the command line
+starts without numpy, pluggy or any vendor library.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from kdbench.errors import (
+        ContractError as ContractError,
+        KdbenchError as KdbenchError,
+        Unsupported as Unsupported,
+    )
+    from kdbench.hookspecs import hookimpl as hookimpl
+    from kdbench.spec import (
+        API as API,
+        Allocating as Allocating,
+        Artifact as Artifact,
+        Availability as Availability,
+        Available as Available,
+        BackendInfo as BackendInfo,
+        Device as Device,
+        DeviceTimed as DeviceTimed,
+        Option as Option,
+        Pipelined as Pipelined,
+        Placement as Placement,
+        Runner as Runner,
+        Session as Session,
+        Student as Student,
+        Target as Target,
+        TensorSpec as TensorSpec,
+        Unavailable as Unavailable,
+    )
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "ContractError": "errors",
+    "KdbenchError": "errors",
+    "Unsupported": "errors",
+    "hookimpl": "hookspecs",
+}
+
+__all__ = [
+    "API",
+    "Allocating",
+    "Artifact",
+    "Availability",
+    "Available",
+    "BackendInfo",
+    "ContractError",
+    "Device",
+    "DeviceTimed",
+    "KdbenchError",
+    "Option",
+    "Pipelined",
+    "Placement",
+    "Runner",
+    "Session",
+    "Student",
+    "Target",
+    "TensorSpec",
+    "Unavailable",
+    "Unsupported",
+    "hookimpl",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module 'kdbench' has no attribute {name!r}")
+    return getattr(import_module(f"kdbench.{_HOME.get(name, 'spec')}"), name)
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]
