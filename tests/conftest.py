@@ -1,0 +1,129 @@
+"""Fixtures that several test files share: a student on paper, and throw-away plugins."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import textwrap
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from kdbench.spec import Student, TensorSpec
+
+HEALTHY_HOOKS = {
+    "kdbench_describe": """
+        @hookimpl
+        def kdbench_describe():
+            return BackendInfo(title="Throw-away", devices=("cpu",), precisions=("fp32",))
+    """,
+    "kdbench_probe": """
+        @hookimpl
+        def kdbench_probe():
+            return Available("1.0", (Device("cpu", "any CPU"),))
+    """,
+    "kdbench_compile": """
+        @hookimpl
+        def kdbench_compile(student):
+            return Artifact((student.files["weights"],), {"classes": str(len(student.classes))})
+    """,
+    "kdbench_load": """
+        class Opened:
+            placement = Placement(device="cpu", precision="fp32")
+
+            def __init__(self, classes):
+                self.classes = classes
+
+            def close(self):
+                pass
+
+        @hookimpl
+        def kdbench_load(artifact):
+            return Opened(int(artifact.notes["classes"]))
+    """,
+    "kdbench_run": """
+        @hookimpl
+        def kdbench_run(session, batch_size):
+            import numpy
+
+            return lambda inputs: (numpy.zeros((batch_size, session.classes), numpy.float32),)
+    """,
+}
+
+
+@pytest.fixture
+def paper_student(tmp_path: Path) -> Student:
+    """Give a student whose files exist and hold nothing: for what never looks inside."""
+    root = tmp_path / "bundle"
+    root.mkdir()
+    weights = root / "student.safetensors"
+    weights.write_bytes(b"paper")
+    return Student(
+        name="paper",
+        task="classification",
+        sha256="0" * 64,
+        root=root,
+        files={"weights": weights},
+        inputs=(TensorSpec("input", (1, 8, 8), "float32"),),
+        outputs=(TensorSpec("logits", (3,), "float32"),),
+        classes=("a", "b", "c"),
+    )
+
+
+@pytest.fixture
+def plugin_source() -> Callable[..., str]:
+    """Give the maker of a plugin's source: healthy, but for the hooks that are replaced.
+
+    `plugin_source(kdbench_load="...", kdbench_run="")` replaces one hook's definition and drops
+    another; `before` goes ahead of the hooks, at module level. Its outputs are all zero.
+    """
+
+    def source(before: str = "", **hooks: str) -> str:
+        parts = ["from kdbench import *", before, *{**HEALTHY_HOOKS, **hooks}.values()]
+        return "\n".join(textwrap.dedent(part) for part in parts)
+
+    return source
+
+
+@pytest.fixture
+def make_plugin(tmp_path: Path) -> Iterator[Callable[..., Path]]:
+    """Give the maker of a really installed plugin: a folder that works on PYTHONPATH and `sys.path`.
+
+    `make_plugin(name, source_code)` writes a module with that source and the metadata of a
+    distribution `kdbench-<name>` whose entry point `name` is the module. Its answer is the folder,
+    the same for all plugins of a test unless `folder` says otherwise. `attribute` makes the entry
+    point `module:attribute`; `distribution` and `version` stand in the metadata.
+    """
+    modules: list[str] = []
+
+    def make(
+        name: str,
+        source_code: str,
+        *,
+        attribute: str = "",
+        distribution: str = "",
+        version: str = "1.0",
+        folder: str = "plugins",
+    ) -> Path:
+        home = tmp_path / folder
+        distribution = distribution or f"kdbench-{name}"
+        module = distribution.replace("-", "_")
+        metadata = home / f"{module}-{version}.dist-info"
+        metadata.mkdir(parents=True, exist_ok=True)
+        (home / f"{module}.py").write_text(source_code, encoding="utf-8")
+        value = f"{module}:{attribute}" if attribute else module
+        written = {
+            "METADATA": f"Metadata-Version: 2.1\nName: {distribution}\nVersion: {version}\n",
+            "entry_points.txt": f"[kdbench]\n{name} = {value}\n",
+            "RECORD": f"{module}.py,,\n",
+        }
+        for file, text in written.items():
+            (metadata / file).write_text(text, encoding="utf-8")
+        importlib.invalidate_caches()
+        modules.append(module)
+        return home
+
+    yield make
+    for module in modules:
+        sys.modules.pop(module, None)
