@@ -1,0 +1,338 @@
+"""A run from beginning to end: survey, plan, compile, blocks, windows, tails, memory, result.
+
+Every finished stage and block is in the journal before the next begins. Nothing is timed in this process.
+"""
+
+from __future__ import annotations
+
+import signal
+import tempfile
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from types import FrameType
+
+import msgspec
+from msgspec import structs
+
+from kdbench import __version__, cache, environment, journal, results, roster
+from kdbench.block import latency_block, memory_pass, tail_stretch, throughput_block
+from kdbench.card import Card
+from kdbench.compiling import compile_jobs
+from kdbench.crew import Site
+from kdbench.errors import Interrupted, ResultError
+from kdbench.journal import Entry, Journal
+from kdbench.ledger import Ledger
+from kdbench.meter import Meter
+from kdbench.plan import Plan, Request as Request, plan as make_plan
+from kdbench.process import orphans_adopted
+from kdbench.progress import Progress, Report
+from kdbench.records import BackendRecord, Result, Run, Slice, Stretch, Subject, Window
+from kdbench.sections import BackendPlan, Limits, Profile
+from kdbench.spec import Student
+from kdbench.student import open_student, read_card
+from kdbench.summary import summarise
+
+
+def plan(request: Request, report: Report | None = None) -> Plan:
+    """Find out what can be measured here and how long it takes; measure nothing."""
+    with tempfile.TemporaryDirectory(prefix="kdbench-") as folder, orphans_adopted():
+        return _plan(request, Path(folder), report)
+
+
+def run(request: Request, report: Report | None = None) -> Result:
+    """Measure what was asked for and write the result file.
+
+    Raises Interrupted when the user stops it: the journal then holds every finished block. A backend that
+    fails is a record in the result, not an exception.
+    """
+    with _stage(request.output) as folder:
+        planned = _plan(request, folder, report)
+        origin_ns = time.perf_counter_ns()
+        header = _header(request, planned)
+        with journal.create(journal.journal_path(request.output), header) as book:
+            ledger = Ledger(planned.records, _logs(request.output))
+            _measure(planned, ledger, book, folder, origin_ns, report, done=set())
+            _settle(ledger, book)
+        return _finish(request.output, book.path)
+
+
+def resume(path: Path, report: Report | None = None) -> Result:
+    """Go on with the journal of an interrupted run and write its result file.
+
+    path: the journal, or the result file that it was to become. Raises ResultError when the machine, the
+    versions, the student or the plan are not what they were.
+    """
+    output = path.with_name(path.name.removesuffix(results.JOURNAL_SUFFIX))
+    kept = journal.journal_path(output)
+    with _stage(output) as folder:
+        before = journal.fold(kept)
+        request = _asked_before(before, output)
+        planned = _plan(request, folder, report)
+        _refuse_other_conditions(before, planned, request)
+        done = journal.finished(kept)
+        partial, book = journal.reopen(kept)
+        with book:
+            ledger = Ledger(partial.cells, _logs(output))
+            ledger.depths.update({window.cell: window.depth for window in partial.windows})
+            origin_ns = time.perf_counter_ns() - _latest_ns(partial)
+            _measure(planned, ledger, book, folder, origin_ns, report, done=done)
+            _settle(ledger, book)
+        return _finish(output, kept)
+
+
+def survey(
+    *, probe: bool, report: Report | None = None, plugins: Sequence[str] | None = None
+) -> tuple[BackendRecord, ...]:
+    """Tell what backends exist and, with `probe`, whether each works here; the known ones come last."""
+    with tempfile.TemporaryDirectory(prefix="kdbench-") as folder, orphans_adopted():
+        if report:
+            report(Progress("probe", "asking every backend", 0.0))
+        found = roster.names(plugins)
+        look = roster.probe if probe else roster.describe
+        asked = look(found, cache.user_folder(), Path(folder), Limits())
+        return (*(roster.record(one) for one in asked), *roster.missing(found))
+
+
+def exit_code(result: Result, named: Sequence[str] = ()) -> int:
+    """Give 1 when a cell failed or is invalid, or a named backend measured nothing; else 0."""
+    bad = any(one.status in ("failed", "timed out", "invalid") for one in result.cells)
+    measured = {one.cell.backend for one in result.cells if one.status == "measured"}
+    return int(bad or any(name not in measured for name in named) or not measured)
+
+
+def _plan(request: Request, folder: Path, report: Report | None) -> Plan:
+    if report:
+        report(Progress("probe", "asking every backend", 0.0))
+    named = request.backends or request.profile.plan.backends
+    found = roster.chosen(roster.names(request.plugins), named)
+    asked = roster.probe(found, cache.user_folder(), folder, request.profile.limits)
+    return make_plan(replace(request, backends=named), asked, environment.usable_cores())
+
+
+def _measure(
+    planned: Plan,
+    ledger: Ledger,
+    book: Journal,
+    folder: Path,
+    origin_ns: int,
+    report: Report | None,
+    done: journal.Finished,
+) -> None:
+    meter = Meter(planned, report)
+    meter.enter("compile", "")
+    with _timed(book, "compile"):
+        built = compile_jobs(planned, ledger, cache.user_folder(), folder, meter.tell)
+        book.append(Entry(kind="cells", cells=ledger.changes()))
+    site = Site(
+        plan=planned,
+        ledger=ledger,
+        built=built,
+        logs=folder,
+        memory_bytes=_memory_limit(planned.profile.limits),
+        origin_ns=origin_ns,
+        tell=meter.tell,
+    )
+    _blocks(site, book, meter, done)
+    _alone(site, book, meter)
+    meter.finish()
+
+
+def _blocks(site: Site, book: Journal, meter: Meter, done: journal.Finished) -> None:
+    profile = site.plan.profile
+    stages = (
+        ("latency", "latency blocks", profile.latency.blocks, latency_block),
+        ("throughput", "throughput blocks", profile.throughput.blocks, throughput_block),
+    )
+    for scenario, name, blocks, measure in stages:
+        cohorts = site.plan.cohorts(scenario)  # type: ignore[arg-type]  # a literal out of a tuple
+        if not cohorts:
+            continue
+        with _timed(book, name):
+            for block in range(blocks):
+                for number, jobs in enumerate(cohorts):
+                    meter.enter(name, "", (block * len(cohorts) + number) / (blocks * len(cohorts)))
+                    if (scenario, block, number) not in done:
+                        book.append(measure(site, block, number, jobs))
+
+
+def _alone(site: Site, book: Journal, meter: Meter) -> None:
+    """Do the passes in which one cell has the machine for itself."""
+    profile = site.plan.profile
+    passes = [
+        ("tail", tail_stretch, profile.tail.duration_s > 0),
+        ("memory", memory_pass, profile.memory.measure),
+    ]
+    for name, measure, wanted in passes:
+        work = [
+            (index, batch)
+            for index, job in enumerate(site.plan.jobs)
+            for batch, cell in job.cells.items()
+            if site.ledger.alive(cell) and (name == "memory" or job.target.scenario == "latency")
+        ]
+        if not wanted or not work:
+            continue
+        with _timed(book, name):
+            for count, (index, batch) in enumerate(work):
+                meter.enter(name, "", count / len(work))
+                book.append(measure(site, index, batch))
+
+
+@contextmanager
+def _timed(book: Journal, name: str) -> Iterator[None]:
+    begin = time.monotonic()
+    yield
+    book.append(Entry(kind="stage", stages=((name, round(time.monotonic() - begin, 3)),)))
+
+
+@contextmanager
+def _stage(output: Path) -> Iterator[Path]:
+    """Give a folder for logs; end every process, and turn an interruption into a sentence."""
+    path = journal.journal_path(output)
+    with tempfile.TemporaryDirectory(prefix="kdbench-") as folder, _terminated_as_interrupted():
+        try:
+            with orphans_adopted():
+                yield Path(folder)
+        except KeyboardInterrupt:
+            kept = f"What was finished is in {path}." if path.exists() else "Nothing was measured yet."
+            hint = f"Go on with: kdbench run --resume {path}" if path.exists() else ""
+            raise Interrupted(f"Interrupted. {kept}", hint=hint) from None
+
+
+@contextmanager
+def _terminated_as_interrupted() -> Iterator[None]:
+    """Let a request to terminate end a run as Ctrl-C does."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    try:
+        before = signal.signal(signal.SIGTERM, interrupt)
+    except ValueError:  # not in the main thread, where signals are somebody else's
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _header(request: Request, planned: Plan) -> Result:
+    card = read_card(request.student)
+    return Result(
+        run=Run(
+            id=str(uuid.uuid4()),
+            started_utc=_now(),
+            argv=tuple(_homeless(word) for word in request.argv),
+            kdbench=__version__,
+            profile=msgspec.to_builtins(_resolved(request, planned.profile)),
+            notes=planned.notes,
+        ),
+        subject=_subject(request.student, card),
+        environment=_environment(planned),
+        backends=planned.backends,
+        cells=planned.records,
+    )
+
+
+def _resolved(request: Request, profile: Profile) -> Profile:
+    """Put all that was asked for into the profile, so that a run can be resumed from it alone."""
+    names = request.backends or profile.plan.backends
+    own = dict(profile.backends)
+    for name in {*own, *request.options, *(names if request.devices else ())}:
+        mine = own.get(name, BackendPlan())
+        options = {**mine.options, **request.options.get(name, {})}
+        own[name] = structs.replace(mine, options=options, devices=request.devices or mine.devices)
+    student = _homeless(profile.plan.student)
+    plan = structs.replace(profile.plan, backends=tuple(names), student=student)
+    return structs.replace(profile, plan=plan, backends=own)
+
+
+def _asked_before(before: Result, output: Path) -> Request:
+    """Make the request of an interrupted run again from its journal."""
+    try:
+        profile = msgspec.convert(before.run.profile, Profile)
+    except msgspec.ValidationError as fault:
+        raise ResultError(f"The journal's profile is not one: {fault}.", hint="Start a new run.") from fault
+    student = open_student(str(Path(profile.plan.student).expanduser()))
+    return Request(student=student, profile=profile, output=output, backends=profile.plan.backends)
+
+
+def _homeless(text: str) -> str:
+    """Leave the user's name out of a path: results are made to be passed on."""
+    return text.replace(str(Path.home()), "~")
+
+
+def _subject(student: Student, card: Card) -> Subject:
+    teacher = card.teacher
+    return Subject(
+        student=student.name,
+        student_sha256=student.sha256,
+        task=student.task,
+        classes=student.classes,
+        trained=card.trained,
+        parameters=student.parameters,
+        macs=student.macs,
+        data=card.data.generator,
+        data_sha256=card.files["evaluation"].sha256,
+        images=card.data.evaluation,
+        teacher=teacher.name if teacher else "",
+        teacher_sha256=teacher.sha256 if teacher else "",
+        teacher_parameters=teacher.parameters if teacher else None,
+        ladder=tuple(msgspec.to_builtins(row) for row in card.ladder),
+    )
+
+
+def _environment(planned: Plan) -> dict[str, object]:
+    return environment.host({name for one in planned.jobs for name in one.info.distributions})
+
+
+def _settle(ledger: Ledger, book: Journal) -> None:
+    """Mark the cells that are planned, did not fail, and yet have nothing measured."""
+    so_far = journal.fold(book.path)
+    slices, windows = so_far.slices, so_far.windows
+    ledger.lament({one.cell for one in slices} | {one.cell for one in windows})
+    book.append(Entry(kind="cells", cells=ledger.changes()))
+
+
+def _finish(output: Path, path: Path) -> Result:
+    """Fold the journal into the result file; the journal goes only when that is on the disk."""
+    folded = journal.fold(path)
+    whole = structs.replace(folded.run, status="complete", finished_utc=_now())
+    result = summarise(structs.replace(folded, run=whole))
+    results.write(result, output)
+    path.unlink()
+    return result
+
+
+def _refuse_other_conditions(before: Result, planned: Plan, request: Request) -> None:
+    again = "Start a new one: `kdbench run`."
+    if before.subject.student_sha256 != request.student.sha256:
+        raise ResultError(f"The student {before.subject.student} is not what it was.", hint=again)
+    if tuple(one.cell for one in before.cells) != planned.cells:
+        raise ResultError("The backends found now give another plan than the run began with.", hint=again)
+    if differing := environment.differences(before.environment, _environment(planned)):
+        raise ResultError(f"The run cannot go on: {'; '.join(differing)}.", hint=again)
+
+
+def _latest_ns(result: Result) -> int:
+    timed: list[Slice | Window | Stretch] = [*result.slices, *result.windows, *result.stretches]
+    return max((one.started_ns + one.duration_ns for one in timed), default=0)
+
+
+def _logs(output: Path) -> Path:
+    return output.with_name(f"{output.stem}.logs")
+
+
+def _memory_limit(limits: Limits) -> int:
+    import psutil
+
+    return int(limits.memory_share * psutil.virtual_memory().available)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

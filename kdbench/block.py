@@ -1,0 +1,181 @@
+"""One block: workers that are all alive while exactly one runs, visited slice by slice.
+
+The block is the unit of replication. What a function measures comes back as the journal entry for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import msgspec
+
+from kdbench import protocol
+from kdbench.crew import Member, Site, blamed, crew, dismiss
+from kdbench.journal import Entry
+from kdbench.records import MemoryRecord, Samples, Slice, Stretch, Window
+from kdbench.schedule import visits
+
+DEPTH_TRIAL_S = 0.15
+
+
+def latency_block(site: Site, block: int, cohort: int, jobs: Sequence[int]) -> Entry:
+    """Measure one block of alternated slices of a cohort's jobs, given by index."""
+    plan = site.plan.profile
+    slices: list[Slice] = []
+    samples: list[Samples] = []
+    with crew(site, jobs, block, f"latency block {block + 1} of {plan.latency.blocks}") as members:
+        for batch in plan.plan.batches:
+            orders = visits(len(members), plan.latency.rounds, block)
+            for turn, order in enumerate(orders):
+                for position, index in enumerate(order):
+                    if members[index].ready(batch):
+                        place = {"block": block, "cohort": cohort, "round": turn, "position": position}
+                        slices += _visit(site, members, members[index], batch, place)
+            for member in members:
+                samples += _collect(site, member, batch, block)
+        dismiss(site, members)
+    return Entry(
+        kind="block",
+        scenario="latency",
+        block=block,
+        cohort=cohort,
+        cells=site.ledger.changes(),
+        slices=tuple(slices),
+        samples=tuple(samples),
+    )
+
+
+def throughput_block(site: Site, block: int, cohort: int, jobs: Sequence[int]) -> Entry:
+    """Measure one block of throughput windows of a cohort's jobs, given by index."""
+    plan = site.plan.profile
+    windows: list[Window] = []
+    with crew(site, jobs, block, f"throughput block {block + 1} of {plan.throughput.blocks}") as members:
+        for batch in plan.plan.batches:
+            for turn, order in enumerate(visits(len(members), plan.throughput.rounds, block)):
+                for index in order:
+                    if members[index].ready(batch):
+                        windows += _window(site, members[index], batch, block, turn)
+        dismiss(site, members)
+    return Entry(
+        kind="windows",
+        scenario="throughput",
+        block=block,
+        cohort=cohort,
+        cells=site.ledger.changes(),
+        windows=tuple(windows),
+    )
+
+
+def tail_stretch(site: Site, index: int, batch: int) -> Entry:
+    """Time one latency cell of a job, alone and uninterrupted."""
+    job, tail = site.plan.jobs[index], site.plan.profile.tail
+    cell = job.cells[batch]
+    stretches: list[Stretch] = []
+    samples: list[Samples] = []
+    with crew(site, [index], 1, f"tail of {site.plan.cells[cell]}", only=batch) as members:
+        for member in members:
+            with blamed(site, member, batch):
+                member.worker.resume()
+                limit_s = site.limit_s + 2 * tail.duration_s
+                asked = protocol.TimeStretch(batch=batch, duration_s=tail.duration_s, step_s=tail.step_s)
+                found = member.worker.ask(asked, protocol.Stretched, "run", limit_s)
+                facts = msgspec.structs.asdict(found)
+                facts["started_ns"] = max(0, found.started_ns - site.origin_ns)
+                stretches.append(Stretch(cell=cell, step_s=tail.step_s, **facts))
+                samples += _collect(site, member, batch, 0, kind="tail")
+        dismiss(site, members)
+    return Entry(
+        kind="stretch",
+        cells=site.ledger.changes(),
+        stretches=tuple(stretches),
+        samples=tuple(samples),
+    )
+
+
+def memory_pass(site: Site, index: int, batch: int) -> Entry:
+    """Measure the memory of one cell in a fresh process that does nothing else."""
+    job = site.plan.jobs[index]
+    cell = job.cells[batch]
+    with crew(site, [index], 1, f"memory of {site.plan.cells[cell]}", only=batch) as members:
+        for member in members:
+            with blamed(site, member, batch):
+                member.worker.resume()
+                if job.target.scenario == "throughput":
+                    _ask_window(site, member, batch, window_s=0.3)
+                found = member.worker.ask(protocol.MeasureMemory(), protocol.Measured, "run", site.limit_s)
+                if found.peak_bytes is None or found.base_bytes is None:
+                    record = MemoryRecord(reason="this system does not tell a process's peak")
+                else:
+                    peak = max(0, found.peak_bytes - found.base_bytes)
+                    record = MemoryRecord(peak_bytes=peak, base_bytes=found.base_bytes)
+                site.ledger.update(cell, memory=record)
+        dismiss(site, members)
+    return Entry(kind="cells", cells=site.ledger.changes())
+
+
+def _visit(
+    site: Site, members: Sequence[Member], member: Member, batch: int, place: Mapping[str, int]
+) -> list[Slice]:
+    """Let one worker run for a slice while all others stand."""
+    found: list[Slice] = []
+    others = [other.worker for other in members if other is not member and other.worker.alive]
+    with blamed(site, member, batch):
+        member.worker.resume()
+        sliced = member.worker.ask(protocol.TimeSlice(batch=batch), protocol.Sliced, "run", site.limit_s)
+        member.worker.pause()
+        facts = msgspec.structs.asdict(sliced)
+        facts["started_ns"] = max(0, sliced.started_ns - site.origin_ns)
+        leaked_ns = sum(other.leaked_ns() for other in others)
+        found.append(Slice(cell=member.cells[batch], leaked_ns=leaked_ns, **place, **facts))
+    return found
+
+
+def _collect(
+    site: Site, member: Member, batch: int, block: int, *, kind: str = "slices"
+) -> Iterator[Samples]:
+    if not member.ready(batch):
+        return
+    cell = member.cells[batch]
+    with blamed(site, member, batch):
+        member.worker.resume()
+        found = member.worker.ask(protocol.Collect(batch=batch), protocol.Collected, "run", site.limit_s)
+        member.worker.pause()
+        facts = msgspec.structs.asdict(found)
+        yield Samples(cell=cell, block=block, kind="tail" if kind == "tail" else "slices", **facts)
+
+
+def _window(site: Site, member: Member, batch: int, block: int, turn: int) -> list[Window]:
+    found: list[Window] = []
+    cell = member.cells[batch]
+    with blamed(site, member, batch):
+        member.worker.resume()
+        if cell not in site.ledger.depths:
+            site.ledger.depths[cell] = _find_depth(site, member, batch)
+        windowed = _ask_window(site, member, batch, site.plan.profile.throughput.window_s)
+        member.worker.pause()
+        facts = msgspec.structs.asdict(windowed)
+        facts["started_ns"] = max(0, windowed.started_ns - site.origin_ns)
+        depth = site.ledger.depths[cell]
+        found.append(Window(cell=cell, block=block, round=turn, depth=depth, **facts))
+    return found
+
+
+def _find_depth(site: Site, member: Member, batch: int) -> int:
+    asked = site.plan.profile.throughput.depth
+    if member.job.info.concurrency == "serial":
+        return 1
+    if asked != "auto":
+        return asked
+    request = protocol.FindDepth(batch=batch, trial_s=DEPTH_TRIAL_S)
+    return member.worker.ask(request, protocol.Found, "run", site.limit_s).depth
+
+
+def _ask_window(site: Site, member: Member, batch: int, window_s: float) -> protocol.Windowed:
+    plan = site.plan.profile.throughput
+    request = protocol.TimeWindow(
+        batch=batch,
+        depth=site.ledger.depths.get(member.cells[batch], 1),
+        window_s=window_s,
+        latencies=plan.latencies,
+    )
+    return member.worker.ask(request, protocol.Windowed, "run", site.limit_s + 2 * window_s)

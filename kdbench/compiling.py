@@ -1,0 +1,87 @@
+"""Turn the student into each job's artifact, one process at a time, or take it from the cache."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+
+from kdbench import cache, cpu, protocol
+from kdbench.crew import Built
+from kdbench.environment import versions
+from kdbench.errors import BackendError
+from kdbench.ledger import Ledger
+from kdbench.plan import Job, Plan
+from kdbench.process import Worker
+from kdbench.records import ArtifactRecord
+
+
+def compile_jobs(
+    plan: Plan, ledger: Ledger, folder: Path, logs: Path, tell: Callable[[str], None]
+) -> dict[int, Built]:
+    """Give the artifact of each job that has one; cells of a job that cannot be compiled are marked.
+
+    folder: the user's cache. tell: called with what is being worked on.
+    """
+    built = {}
+    for index, job in enumerate(plan.jobs):
+        if not any(ledger.alive(cell) for cell in job.cells.values()):
+            continue
+        name = artifact_key(plan, job)
+        cached = cache.find(folder, name)
+        if cached is not None:
+            built[index] = _built(name, *cached, cached=True)
+            continue
+        tell(str(job.label))
+        made = _compile(plan, job, name, ledger, folder, logs)
+        if made is not None:
+            built[index] = made
+    for index, one in built.items():
+        for cell in plan.jobs[index].cells.values():
+            ledger.update(cell, artifact=one.record)
+    return built
+
+
+def artifact_key(plan: Plan, job: Job) -> str:
+    """Name an artifact by student, target, plugin, versions, device and machine."""
+    return cache.key(
+        {
+            "student": plan.student.sha256,
+            "bundle": str(plan.student.root),
+            "target": asdict(job.target),
+            "plugin": asdict(job.source),
+            "runtime": job.runtime_version,
+            "versions": versions(job.info.distributions),
+            "device": asdict(job.device),
+            "cpu": [cpu.describe()[fact] for fact in ("model", "features")],
+            "python": platform.python_version(),
+            "machine": platform.machine(),
+        }
+    )
+
+
+def _compile(plan: Plan, job: Job, name: str, ledger: Ledger, folder: Path, logs: Path) -> Built | None:
+    limits, source = plan.profile.limits, job.source
+    log = logs / f"{job.label}-{job.target.scenario}-compile.log"
+    with (
+        cache.draft(folder) as workdir,
+        Worker(source.name, log, threads=job.target.threads, cpus=plan.cpus) as worker,
+    ):
+        try:
+            opening = protocol.Open(
+                name=source.name, value=source.value, distribution=source.distribution, version=source.version
+            )
+            worker.ask(opening, protocol.Opened, "describe", limits.describe_s)
+            request = protocol.Compile(student=plan.student, target=job.target, workdir=workdir)
+            compiled = worker.ask(request, protocol.Compiled, "compile", limits.compile_s)
+        except BackendError as fault:
+            ledger.fail(job.cells.values(), fault, worker)
+            return None
+        kept = cache.keep(folder, name, workdir, compiled.artifact, compiled.compile_s)
+        return _built(name, *kept, cached=False)
+
+
+def _built(name: str, entry: cache.Entry, home: Path, *, cached: bool) -> Built:
+    record = ArtifactRecord(key=name, bytes=entry.bytes, compile_s=round(entry.compile_s, 6), cached=cached)
+    return Built(entry.artifact, home, record)

@@ -1,0 +1,232 @@
+"""The workers of one block: freshly started, loaded, verified and warmed up, then stopped until visited.
+
+A worker that fails takes its cells out of the block and never the block with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+
+from kdbench import protocol
+from kdbench.errors import BackendError
+from kdbench.ledger import Ledger
+from kdbench.measure import SlicePlan
+from kdbench.plan import Job, Plan
+from kdbench.process import Worker
+from kdbench.records import AccuracyRecord, ArtifactRecord, PlacementRecord
+from kdbench.stats import mcnemar
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """A compiled artifact, ready to be loaded: its JSON, the folder that it lies in, and its record."""
+
+    artifact: str
+    workdir: Path
+    record: ArtifactRecord
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Site:
+    """What all blocks of a run share. `origin_ns` is the start of the run by the monotonic clock."""
+
+    plan: Plan
+    ledger: Ledger
+    built: Mapping[int, Built]
+    logs: Path
+    memory_bytes: int
+    origin_ns: int
+    tell: Callable[[str], None]
+
+    @property
+    def limit_s(self) -> float:
+        """The time limit of one request in phase `run`."""
+        return self.plan.profile.limits.run_s
+
+
+@dataclass(slots=True)
+class Member:
+    """A worker of a block with the job that it does.
+
+    cells: those that it can still be asked for, by batch size. blamed: whether one of them failed.
+    """
+
+    job: Job
+    worker: Worker
+    cells: dict[int, int] = field(default_factory=dict)
+    blamed: bool = False
+
+    def ready(self, batch: int) -> bool:
+        """Tell whether it can be asked for this batch size."""
+        return batch in self.cells and self.worker.alive
+
+
+@contextmanager
+def crew(
+    site: Site, jobs: Sequence[int], block: int, what: str, only: int | None = None
+) -> Iterator[list[Member]]:
+    """Start a worker per job, one after the other, each made ready, then stopped; end all at the end."""
+    members: list[Member] = []
+    try:
+        for index in jobs:
+            job = site.plan.jobs[index]
+            wanted = {
+                batch: cell
+                for batch, cell in job.cells.items()
+                if site.ledger.alive(cell) and only in (None, batch)
+            }
+            if wanted and index in site.built:
+                site.tell(f"{what}: {job.source.name}")
+                member = Member(job, _worker(site, job, block), wanted)
+                members.append(member)
+                _make_ready(site, member, index, block, first=block == 0)
+        site.tell(what)
+        yield members
+    finally:
+        for member in members:
+            member.worker.end()
+
+
+def _worker(site: Site, job: Job, block: int) -> Worker:
+    return Worker(
+        job.source.name,
+        site.logs / f"{job.label}-{job.target.scenario}-block{block + 1}.log",
+        threads=job.target.threads,
+        cpus=site.plan.cpus,
+        memory_bytes=site.memory_bytes,
+    )
+
+
+def _make_ready(site: Site, member: Member, index: int, block: int, *, first: bool) -> None:
+    """Load the artifact, then per batch size make the runner, verify it and warm it up."""
+    try:
+        loaded = _load(site, member, site.built[index])
+    except BackendError as fault:
+        member.blamed = True
+        site.ledger.fail(member.cells.values(), fault, member.worker)
+        member.cells.clear()
+        return
+    for batch, cell in list(member.cells.items()):
+        with blamed(site, member, batch):
+            call_ns = _prepare(site, member, batch, loaded)
+            _verify(site, member, batch, first=first)
+            _warm_up(site, member, batch)
+            if member.job.target.scenario == "latency":
+                site.ledger.first_output(cell, loaded.load_ns, call_ns)
+    if member.worker.alive:
+        member.worker.pause()
+
+
+def _load(site: Site, member: Member, built: Built) -> protocol.Loaded:
+    job, limits = member.job, site.plan.profile.limits
+    source = job.source
+    opening = protocol.Open(
+        name=source.name, value=source.value, distribution=source.distribution, version=source.version
+    )
+    member.worker.ask(opening, protocol.Opened, "describe", limits.describe_s)
+    request = protocol.Load(
+        student=site.plan.student, target=job.target, artifact=built.artifact, workdir=built.workdir
+    )
+    loaded = member.worker.ask(request, protocol.Loaded, "load", limits.load_s)
+    placement = loaded.placement
+    fallback = placement.device != job.target.device or placement.precision != job.target.precision
+    record = PlacementRecord(
+        requested=job.target.device,
+        device=placement.device,
+        device_name=job.device.name,
+        precision=placement.precision,
+        provider=placement.provider,
+        threads=placement.threads,
+        nodes=dict(placement.nodes),
+        fallback=fallback,
+    )
+    for cell in member.cells.values():
+        site.ledger.update(cell, placement=record, artifact=built.record)
+    if fallback:
+        raise BackendError(
+            f"Asked for {job.target.precision} on {job.target.device}, it runs "
+            f"{placement.precision} on {placement.device}.",
+            hint="A fall-back is not measured in the name of what was asked for.",
+            phase="load",
+        )
+    return loaded
+
+
+def _prepare(site: Site, member: Member, batch: int, loaded: protocol.Loaded) -> int:
+    plan = site.plan.profile.latency
+    slice_plan = SlicePlan(
+        slice_s=plan.slice_s,
+        calls_min=plan.calls_min,
+        calls_aim=plan.calls_aim,
+        settle_calls=plan.settle_calls,
+        settle_s=plan.settle_s,
+    )
+    request = protocol.Prepare(batch=batch, depth=_most_depth(site, member.job, loaded), slice=slice_plan)
+    return member.worker.ask(request, protocol.Prepared, "run", site.limit_s).call_ns
+
+
+def _most_depth(site: Site, job: Job, loaded: protocol.Loaded) -> int:
+    """Give the depth to make room for: what was asked, or for `auto` the deepest that is worth a try."""
+    if job.target.scenario == "latency" or job.info.concurrency == "serial":
+        return 1
+    asked = site.plan.profile.throughput.depth
+    if asked != "auto":
+        return asked
+    return max(2 * (job.target.threads or 1), loaded.optimal_depth or 1)
+
+
+def _verify(site: Site, member: Member, batch: int, *, first: bool) -> None:
+    """Run the evaluation split through the runner; all of it in the first block, a part in later ones."""
+    settings, cell = site.plan.profile.accuracy, member.cells[batch]
+    whole = first or site.ledger.records[cell].accuracy is None
+    images = settings.images if whole else settings.later_images
+    checked = member.worker.ask(
+        protocol.Check(batch=batch, images=images), protocol.Checked, "check", site.limit_s
+    )
+    if whole:
+        facts = msgspec.structs.asdict(checked)
+        fault = facts.pop("fault")
+        accuracy = AccuracyRecord(**facts, p=mcnemar(checked.lost, checked.gained))
+        site.ledger.update(cell, accuracy=accuracy)
+    else:
+        fault = checked.fault
+    if fault:
+        site.ledger.update(cell, status="invalid", phase="check", reason=fault)
+
+
+def _warm_up(site: Site, member: Member, batch: int) -> None:
+    plan, cell = site.plan.profile.latency, member.cells[batch]
+    request = protocol.WarmUp(batch=batch, at_least_s=plan.warm_up_s, at_most_s=plan.warm_up_max_s)
+    limit_s = site.limit_s + plan.warm_up_max_s
+    warmed = member.worker.ask(request, protocol.Warmed, "run", limit_s)
+    before = site.ledger.records[cell].warm_up_settled
+    site.ledger.update(cell, warm_up_settled=warmed.settled and before is not False)
+
+
+def dismiss(site: Site, members: Sequence[Member]) -> None:
+    """Close every session; what fails in closing is told, though all figures are there.
+
+    A worker that died without being asked for anything takes all its cells with it.
+    """
+    for member in members:
+        if not member.cells or (member.blamed and not member.worker.alive):
+            continue
+        try:
+            member.worker.close(site.limit_s)
+        except BackendError as fault:
+            site.ledger.fail(member.cells.values(), fault, member.worker)
+
+
+@contextmanager
+def blamed(site: Site, member: Member, batch: int) -> Iterator[None]:
+    """Charge what goes wrong inside to the one cell that was worked on."""
+    try:
+        yield
+    except BackendError as fault:
+        member.blamed = True
+        site.ledger.fail([member.cells.pop(batch)], fault, member.worker)

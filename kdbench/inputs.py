@@ -1,0 +1,75 @@
+"""The ring: distinct real inputs that take turns, in the runner's own memory where it has some."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from kdbench.errors import ContractError
+from kdbench.measure import Ring
+from kdbench.spec import Allocating
+
+if TYPE_CHECKING:
+    from kdbench.spec import Array, Runner, TensorSpec
+
+    Inputs = tuple[Array, ...]
+
+ENTRIES = 64
+"""One input that is always the same hides slow paths and feeds caches; this many distinct ones do not."""
+
+RING_BYTES = 64 << 20
+FEWEST = 4
+ALIGNMENT_BYTES = 64
+
+
+def image_rows(entry: int, batch: int, images: int) -> Array:
+    """Tell which images of the split make up entry `entry`: `(batch,)` indices, each entry another choice."""
+    stride = max(1, images // ENTRIES) if batch >= ENTRIES else batch
+    return (np.arange(batch) + entry * stride + entry * batch // images) % images
+
+
+def ring_of(runner: Runner, split: Sequence[Array], specs: Sequence[TensorSpec], batch: int) -> Ring:
+    """Fill a ring with batches of the split and touch every byte of it.
+
+    As many entries as fit in `RING_BYTES`, `ENTRIES` at most. Raises `ContractError` when the runner's
+    own memory is not what `Allocating` promises.
+    """
+    images = len(split[0])
+    entry_bytes = sum(batch * array[:1].nbytes for array in split)
+    count = int(np.clip(RING_BYTES // entry_bytes, FEWEST, ENTRIES))
+    if isinstance(runner, Allocating):
+        entries = runner.allocate_inputs(count)
+        _check(entries, specs, batch, count)
+    else:
+        entries = [tuple(_aligned((batch, *s.shape), s.dtype) for s in specs) for _ in range(count)]
+    for index, entry in enumerate(entries):
+        rows = image_rows(index, batch, images)
+        for array, source in zip(entry, split, strict=True):
+            array[...] = source[rows]
+    return Ring(entries)
+
+
+def _aligned(shape: tuple[int, ...], dtype: str) -> Array:
+    """Allocate an array whose data begin on a cache line, as vector units like it."""
+    count = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    raw = np.empty(count + ALIGNMENT_BYTES, dtype=np.uint8)
+    start = -raw.ctypes.data % ALIGNMENT_BYTES
+    return raw[start : start + count].view(dtype).reshape(shape)
+
+
+def _check(entries: object, specs: Sequence[TensorSpec], batch: int, count: int) -> None:
+    if not isinstance(entries, list) or len(entries) != count:
+        raise ContractError(f"allocate_inputs({count}) did not answer a list of {count}.", phase="run")
+    for entry in entries:
+        for array, spec in zip(entry, specs, strict=True):
+            if array.shape != (batch, *spec.shape) or array.dtype != np.dtype(spec.dtype):
+                raise ContractError(
+                    f"allocate_inputs() answered {array.dtype} {list(array.shape)} for {spec.name!r}; "
+                    f"the student declares {spec.dtype} {[batch, *spec.shape]}.",
+                    phase="run",
+                )
+    starts = {array.ctypes.data for entry in entries for array in entry}
+    if len(starts) != count * len(specs):
+        raise ContractError("allocate_inputs() answered the same memory twice.", phase="run")

@@ -1,0 +1,89 @@
+"""What became of each cell while a run goes on; the changes since the last journal entry are kept apart."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from statistics import median
+
+from msgspec import structs
+
+from kdbench.errors import BackendError, PhaseTimeout, Unsupported
+from kdbench.process import Worker
+from kdbench.records import CellRecord, FirstOutput, Status
+
+KEPT_LOG_BYTES = 256 << 10
+
+
+class Ledger:
+    """The records of all cells; `logs` is where logs of failed workers go, made when the first one does."""
+
+    def __init__(self, records: Sequence[CellRecord], logs: Path) -> None:
+        self.records = list(records)
+        self.depths: dict[int, int] = {}
+        self._logs = logs
+        self._changed: set[int] = set()
+
+    def update(self, index: int, **changes: object) -> None:
+        """Put new facts into a cell's record."""
+        self.records[index] = structs.replace(self.records[index], **changes)
+        self._changed.add(index)
+
+    def alive(self, index: int) -> bool:
+        """Tell whether a cell is still to be measured: neither failed nor unsupported."""
+        return self.records[index].status in ("measured", "invalid")
+
+    def fail(self, indices: Iterable[int], fault: BackendError, worker: Worker | None) -> None:
+        """Mark cells as failed, unsupported or timed out, in which phase and why."""
+        status: Status = "failed"
+        if isinstance(fault, Unsupported):
+            status = "unsupported"
+        elif isinstance(fault, PhaseTimeout):
+            status = "timed out"
+        log = self._keep_log(worker) if worker is not None and status != "unsupported" else ""
+        for index in indices:
+            self.update(
+                index, status=status, phase=fault.phase, reason=fault.message, fix=fault.hint, log=log
+            )
+
+    def first_output(self, index: int, load_ns: int, call_ns: int) -> None:
+        """Add one block's times to the first output; cold is the first block's, warm the later ones'."""
+        record = self.records[index]
+        before = record.first_output or FirstOutput()
+        loads, calls = (*before.load_ns, load_ns), (*before.call_ns, call_ns)
+        later = [load + call for load, call in zip(loads[1:], calls[1:], strict=True)]
+        compile_s = record.artifact.compile_s if record.artifact else 0.0
+        self.update(
+            index,
+            first_output=FirstOutput(
+                load_ns=loads,
+                call_ns=calls,
+                cold_ns=round(compile_s * 1e9) + loads[0] + calls[0],
+                warm_ns=round(median(later)) if later else None,
+            ),
+        )
+
+    def lament(self, measured: Iterable[int]) -> None:
+        """Mark as failed what is alive and was never measured: its worker died for another cell each time."""
+        for index in set(range(len(self.records))) - set(measured):
+            if self.alive(index):
+                fault = BackendError("No block was finished with it.", phase="run")
+                self.fail([index], fault, None)
+
+    def changes(self) -> dict[int, CellRecord]:
+        """Give the records that changed since this was asked last."""
+        changed = {index: self.records[index] for index in sorted(self._changed)}
+        self._changed.clear()
+        return changed
+
+    def _keep_log(self, worker: Worker) -> str:
+        try:
+            self._logs.mkdir(parents=True, exist_ok=True)
+            kept = self._logs / worker.log.name
+            with worker.log.open("rb") as log, kept.open("wb") as copy:
+                log.seek(max(0, worker.log.stat().st_size - KEPT_LOG_BYTES))
+                shutil.copyfileobj(log, copy)
+        except OSError:  # no room for a log is no reason to lose the result
+            return ""
+        return str(kept)

@@ -1,0 +1,338 @@
+"""What a result file holds, as frozen structs; `kdbench.results` reads and writes them.
+
+Units stand in the names: `_ns` integer nanoseconds, `_s` seconds, `_bytes`, `_per_s`. What was not
+measured is None, and where a reason is worth telling it stands beside it. Raw measurements (`slices`,
+`samples`, `windows`) are the truth; `CellRecord.summary` and `leads` are derived from them when the run is
+assembled, by `kdbench.summary`, and can be derived again.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta, Struct, field
+
+from kdbench.spec import Boundary, Cell, Precision, Scenario
+
+MAJOR, MINOR = 1, 0
+"""Schema of the result file. History: 1.0 the first."""
+
+Status = Literal["measured", "invalid", "unavailable", "unsupported", "failed", "timed out"]
+Outcome = Literal["ok", "doubtful", "bad"]
+Verdict = Literal["ahead", "tie", "alone"]
+Count = Annotated[int, Meta(ge=0)]
+Nanoseconds = Annotated[int, Meta(ge=0)]
+
+
+class Record(Struct, frozen=True, omit_defaults=True):
+    """A part of a result file."""
+
+
+class Schema(Record, frozen=True, kw_only=True, omit_defaults=False):
+    """Which format this file has; a newer major is refused, an older one migrated."""
+
+    name: Literal["kdbench.result"] = "kdbench.result"
+    major: int = MAJOR
+    minor: int = MINOR
+
+
+class Run(Record, frozen=True, kw_only=True):
+    """What was asked for, when, and whether it came to its end.
+
+    profile: the measurement plan, resolved, as plain JSON.
+    resumed: how many times the run was taken up again after an interruption.
+    """
+
+    id: str
+    started_utc: str
+    finished_utc: str | None = None
+    status: Literal["complete", "partial"] = "partial"
+    argv: tuple[str, ...] = ()
+    kdbench: str = ""
+    profile: dict[str, Any] = {}
+    resumed: int = 0
+    notes: tuple[str, ...] = ()
+
+
+class Subject(Record, frozen=True, kw_only=True):
+    """What was measured: the student, its data, and the teacher that it came from, each by sha256."""
+
+    student: str
+    student_sha256: str
+    task: str
+    classes: tuple[str, ...]
+    trained: bool = True
+    parameters: int | None = None
+    macs: int | None = None
+    data: str = ""
+    data_sha256: str = ""
+    images: int = 0
+    reference_correct: int | None = None
+    teacher: str = ""
+    teacher_sha256: str = ""
+    teacher_parameters: int | None = None
+    ladder: tuple[dict[str, Any], ...] = ()
+
+
+class BackendRecord(Record, frozen=True, kw_only=True):
+    """A backend as it was found: what it is, or why it cannot run here and how to mend that."""
+
+    name: str
+    status: Literal["available", "unavailable", "failed"]
+    title: str = ""
+    distribution: str = ""
+    version: str = ""
+    runtime_version: str = ""
+    devices: tuple[tuple[str, str], ...] = ()
+    versions: dict[str, str] = {}
+    phase: str = ""
+    reason: str = ""
+    fix: str = ""
+    log: str = ""
+
+
+class PlacementRecord(Record, frozen=True, kw_only=True):
+    """Where the session really ran, read back from the runtime."""
+
+    requested: str
+    device: str
+    device_name: str = ""
+    precision: Precision
+    provider: str = ""
+    threads: int | None = None
+    nodes: dict[str, int] = {}
+    fallback: bool = False
+
+
+class ArtifactRecord(Record, frozen=True, kw_only=True):
+    """The compiled artifact: its key in the cache, its size, and what making it took."""
+
+    key: str
+    bytes: Count
+    compile_s: float
+    cached: bool
+
+
+class AccuracyRecord(Record, frozen=True, kw_only=True):
+    """The whole evaluation split through the very runner that was then timed.
+
+    correct, images: right answers, and how many there could be; None for an untrained student.
+    reference_correct: right answers of the reference logits on the same images.
+    lost, gained: images right only in the reference, right only here (McNemar's discordant pairs).
+    p: exact two-sided McNemar probability of these.
+    disagreements: images whose label differs from the reference's.
+    flips: those of them where the reference's margin exceeds twice the tolerance.
+    deviation: largest difference of a logit from the reference, in units of the logits' spread
+        (their standard deviation over the split).
+    predictions: the class index of every image, in the split's order.
+    """
+
+    images: Count
+    correct: Count | None = None
+    reference_correct: Count | None = None
+    lost: Count = 0
+    gained: Count = 0
+    p: float = 1.0
+    disagreements: Count = 0
+    flips: Count = 0
+    deviation: float | None = None
+    tolerance: float
+    non_finite: Count = 0
+    predictions: tuple[int, ...] = ()
+
+
+class FirstOutput(Record, frozen=True, kw_only=True):
+    """Time from nothing to the first output, in fresh processes.
+
+    load_ns, call_ns: of each block, in order; `load` includes importing the vendor library.
+    cold_ns: compile, load and first call of the first block, as on a machine that never saw the student.
+    warm_ns: median over the later blocks of load and first call, the artifact being there.
+    """
+
+    load_ns: tuple[int, ...] = ()
+    call_ns: tuple[int, ...] = ()
+    cold_ns: int | None = None
+    warm_ns: int | None = None
+
+
+class Check(Record, frozen=True, kw_only=True):
+    """One validity check: what was seen, the limit, and what that means."""
+
+    id: str
+    outcome: Outcome
+    value: float | None = None
+    limit: float | None = None
+    message: str = ""
+
+
+class Percentile(Record, frozen=True, kw_only=True):
+    """A percentile, or why it is withheld: `have` samples where `need` are needed."""
+
+    p: float
+    value_ns: int | None = None
+    need: int = 0
+    have: int = 0
+
+
+class Summary(Record, frozen=True, kw_only=True):
+    """Derived from the slices, samples and windows of a cell; None where nothing was measured."""
+
+    calls: Count = 0
+    median_ns: float | None = None
+    p10_ns: float | None = None
+    percentiles: tuple[Percentile, ...] = ()
+    spread: float | None = None
+    throughput_per_s: float | None = None
+    throughput_low_per_s: float | None = None
+    throughput_high_per_s: float | None = None
+    depth: int | None = None
+
+
+class MemoryRecord(Record, frozen=True, kw_only=True):
+    """Peak of resident memory of a fresh process that runs this cell alone, less a bare worker's."""
+
+    peak_bytes: int | None = None
+    base_bytes: int | None = None
+    reason: str = ""
+
+
+class CellRecord(Record, frozen=True, kw_only=True):
+    """One cell: its key, what became of it, and all that was found out about it beside raw timings."""
+
+    cell: Cell
+    status: Status
+    phase: str = ""
+    reason: str = ""
+    fix: str = ""
+    log: str = ""
+    placement: PlacementRecord | None = None
+    artifact: ArtifactRecord | None = None
+    accuracy: AccuracyRecord | None = None
+    first_output: FirstOutput | None = None
+    memory: MemoryRecord | None = None
+    warm_up_settled: bool | None = None
+    eligible: bool | None = None
+    summary: Summary | None = None
+    checks: tuple[Check, ...] = ()
+
+
+class Slice(Record, frozen=True, kw_only=True):
+    """About 100 ms of timed calls by one living worker; statistics over its calls.
+
+    cell: index into `Result.cells`. block, cohort, round, position: where in the schedule.
+    settle_calls, settle_ns: the calls just after the switch, kept out of the statistics.
+    cpu_ns: CPU time of the worker's whole process during the slice.
+    run_delay_ns: how long its threads were runnable but not running. switches: involuntary ones.
+    steal_ns: time the hypervisor took from this machine's CPUs. leaked_ns: CPU time that the other
+    workers of the block used meanwhile.
+    """
+
+    cell: Count
+    block: Count
+    cohort: Count = 0
+    round: Count = 0
+    position: Count = 0
+    started_ns: Nanoseconds
+    duration_ns: Nanoseconds
+    calls: Count
+    settle_calls: Count = 0
+    settle_ns: Nanoseconds = 0
+    median_ns: float
+    p10_ns: float
+    p25_ns: float
+    p75_ns: float
+    min_ns: Nanoseconds
+    max_ns: Nanoseconds
+    mean_ns: float
+    cpu_ns: Nanoseconds = 0
+    run_delay_ns: Nanoseconds = 0
+    switches: Count = 0
+    steal_ns: Nanoseconds = 0
+    leaked_ns: Nanoseconds = 0
+
+
+class Samples(Record, frozen=True, kw_only=True):
+    """Timed calls of one cell in one block: raw, or beyond 2,000 a histogram.
+
+    kind: `slices` (all slices of the block together) or `tail` (one uninterrupted stretch).
+    values_ns: every sample, in order. Otherwise `bins` and `counts`: bin k holds the samples whose
+    rounded `log(ns) / log(growth)` is k, so a bin's centre `growth ** k` is off by at most half a step.
+    """
+
+    cell: Count
+    block: Count
+    kind: Literal["slices", "tail"] = "slices"
+    calls: Count
+    values_ns: tuple[int, ...] = ()
+    growth: float | None = None
+    bins: tuple[int, ...] = ()
+    counts: tuple[int, ...] = ()
+
+
+class Window(Record, frozen=True, kw_only=True):
+    """One throughput window with the queue kept full at `depth`: images completed in `duration_ns`."""
+
+    cell: Count
+    block: Count
+    round: Count = 0
+    depth: Count
+    started_ns: Nanoseconds
+    duration_ns: Nanoseconds
+    images: Count
+    cpu_ns: Nanoseconds = 0
+
+
+class Stretch(Record, frozen=True, kw_only=True):
+    """One uninterrupted stretch of timed calls of a cell that runs alone: where tails and heat show.
+
+    step_s: width of a step; medians_ns: the median of each step in order, None for a step without a call.
+    """
+
+    cell: Count
+    started_ns: Nanoseconds
+    duration_ns: Nanoseconds
+    calls: Count
+    step_s: float
+    medians_ns: tuple[float | None, ...] = ()
+    cpu_ns: Nanoseconds = 0
+    run_delay_ns: Nanoseconds = 0
+    steal_ns: Nanoseconds = 0
+
+
+class Lead(Record, frozen=True, kw_only=True):
+    """Who is fastest in a group, and by how much over the next.
+
+    ratio: runner-up over leader (time), or leader over runner-up (throughput): above 1 by construction.
+    low, high: its 95 % interval, from one estimate per block. blocks: how many those were.
+    detectable: the smallest lead that these blocks could have told from none (half the interval's
+    width in log terms, as a ratio less 1).
+    """
+
+    scenario: Scenario
+    batch: int
+    boundary: Boundary = "host"
+    leader: int
+    runner_up: int | None = None
+    verdict: Verdict
+    ratio: float | None = None
+    low: float | None = None
+    high: float | None = None
+    blocks: int = 0
+    detectable: float | None = None
+
+
+class Result(Record, frozen=True, kw_only=True):
+    """One run. `environment` is what `kdbench.environment` found, as plain JSON."""
+
+    schema: Schema = field(default_factory=Schema)
+    run: Run
+    subject: Subject
+    environment: dict[str, Any]
+    backends: tuple[BackendRecord, ...] = ()
+    cells: tuple[CellRecord, ...] = ()
+    slices: tuple[Slice, ...] = ()
+    windows: tuple[Window, ...] = ()
+    samples: tuple[Samples, ...] = ()
+    stretches: tuple[Stretch, ...] = ()
+    leads: tuple[Lead, ...] = ()
+    stages: tuple[tuple[str, float], ...] = ()

@@ -1,0 +1,151 @@
+"""Which backends there are, what they are and whether they work here; no plugin is imported in this process.
+
+`describe` and `probe` run in short-lived workers. Described facts are kept until the plugin changes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from kdbench import protocol
+from kdbench.catalogue import KNOWN, explain
+from kdbench.discovery import Fault, Source, installed, read_described, write_described
+from kdbench.environment import versions
+from kdbench.errors import BackendError, KdbenchError
+from kdbench.process import Worker
+from kdbench.records import BackendRecord
+from kdbench.sections import Limits
+from kdbench.spec import Available, BackendInfo, Unavailable
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """An installed backend: where it comes from, and as far as it was asked, what it is and can.
+
+    fault: why it is unusable although it is installed. `info` and `answer` are None where not known.
+    """
+
+    name: str
+    source: Source | None = None
+    info: BackendInfo | None = None
+    answer: Available | Unavailable | None = None
+    fault: Fault | None = None
+
+
+def names(only: Sequence[str] | None = None) -> tuple[Found, ...]:
+    """Name every installed backend, or those of `only`, alphabetically; reads packaging metadata alone."""
+    sources, faults = installed(only=None if only is None else ",".join(only))
+    found = [Found(name, source=source) for name, source in sources.items()]
+    broken = [Found(fault.name, fault=fault) for fault in faults]
+    return tuple(sorted([*found, *broken], key=lambda one: one.name))
+
+
+def chosen(found: Sequence[Found], named: Sequence[str]) -> tuple[Found, ...]:
+    """Pick the backends that were asked for by name, in that order; all of them where none was.
+
+    Raises BackendUnavailable for one that is known but not installed, UnknownBackend for any other.
+    """
+    by_name = {one.name: one for one in found}
+    for name in named:
+        if name not in by_name:
+            raise explain(name, list(by_name))
+    return tuple(by_name[name] for name in named) if named else tuple(found)
+
+
+def describe(found: Sequence[Found], folder: Path, logs: Path, limits: Limits) -> tuple[Found, ...]:
+    """Fill in what each backend is: from what was kept, else by asking it, all at once."""
+    known = [
+        replace(one, info=read_described(folder / "described", one.source)) if one.source else one
+        for one in found
+    ]
+    return _asked(known, folder, logs, limits, probe=False)
+
+
+def probe(found: Sequence[Found], folder: Path, logs: Path, limits: Limits) -> tuple[Found, ...]:
+    """Fill in what each backend is and whether it works here, by asking it, all at once."""
+    return _asked(found, folder, logs, limits, probe=True)
+
+
+def _asked(
+    found: Sequence[Found], folder: Path, logs: Path, limits: Limits, *, probe: bool
+) -> tuple[Found, ...]:
+    workers: dict[str, Worker] = {}
+    try:
+        for one in found:
+            if one.source is not None and one.fault is None and (probe or one.info is None):
+                workers[one.name] = Worker(one.name, logs / f"{one.name}-probe.log")
+                workers[one.name].send(_opening(one.source), "describe")
+        return tuple(
+            _ask(one, workers[one.name], folder, limits, probe=probe) if one.name in workers else one
+            for one in found
+        )
+    finally:
+        for worker in workers.values():
+            worker.end()
+
+
+def _ask(one: Found, worker: Worker, folder: Path, limits: Limits, *, probe: bool) -> Found:
+    assert one.source is not None
+    try:
+        opened = worker.receive(protocol.Opened, "describe", limits.describe_s)
+        write_described(folder / "described", one.source, opened.info)
+        one = replace(one, info=opened.info)
+        if not probe:
+            return one
+        probed = worker.ask(protocol.Probe(), protocol.Probed, "probe", limits.probe_s)
+        return replace(one, answer=probed.available or probed.unavailable)
+    except BackendError as fault:
+        return replace(one, fault=Fault(one.name, fault.phase, str(fault), worker.log))
+
+
+def _opening(source: Source) -> protocol.Open:
+    return protocol.Open(
+        name=source.name, value=source.value, distribution=source.distribution, version=source.version
+    )
+
+
+def record(one: Found) -> BackendRecord:
+    """Put what was found into the form of the result file."""
+    known = KNOWN.get(one.name)
+    title = one.info.title if one.info else known.title if known else ""
+    source = one.source
+    base = BackendRecord(
+        name=one.name,
+        status="available",
+        title=title,
+        distribution=source.distribution if source else "",
+        version=source.version if source else "",
+        versions=versions(one.info.distributions) if one.info else {},
+    )
+    if one.fault is not None:
+        log = str(one.fault.log) if one.fault.log else ""
+        return _with(base, status="failed", phase=one.fault.phase, reason=one.fault.reason, log=log)
+    if isinstance(one.answer, Unavailable):
+        return _with(base, status="unavailable", reason=one.answer.reason, fix=one.answer.fix)
+    if isinstance(one.answer, Available):
+        devices = tuple((device.id, device.name) for device in one.answer.devices)
+        return _with(base, runtime_version=one.answer.version, devices=devices)
+    return base
+
+
+def missing(found: Sequence[Found]) -> tuple[BackendRecord, ...]:
+    """List the backends that kdbench knows and that no installed plugin provides, with what to install."""
+    here = {one.name for one in found}
+    records = []
+    for name, known in KNOWN.items():
+        if name not in here:
+            why: KdbenchError = explain(name, list(here))
+            records.append(
+                BackendRecord(
+                    name=name, status="unavailable", title=known.title, reason=why.message, fix=why.hint
+                )
+            )
+    return tuple(records)
+
+
+def _with(base: BackendRecord, **changes: object) -> BackendRecord:
+    from msgspec import structs
+
+    return structs.replace(base, **changes)

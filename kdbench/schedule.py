@@ -1,0 +1,52 @@
+"""Who is visited when: mirrored orders in which every worker follows every other equally often.
+
+The machine's speed wanders by 10 to 20 % within seconds, so cells that are to be ranked take turns every
+tenth of a second. A straight order favours whoever comes first and whoever follows a quiet neighbour;
+a Williams design balances both: E. J. Williams, Experimental designs balanced for the estimation
+of residual effects of treatments, Australian Journal of Scientific Research A 2 (1949), 149-168.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+ALTERNATING = 4
+"""How many workers live together in a block; a larger field is split into cohorts."""
+
+
+def _zigzag(count: int) -> list[int]:
+    """0, 1, n-1, 2, n-2, …: the first row of a Williams design."""
+    return [0, *((step + 1) // 2 if step % 2 else count - step // 2 for step in range(1, count))]
+
+
+def orders(count: int) -> tuple[tuple[int, ...], ...]:
+    """Give one full cycle of visiting orders of `count` workers, each order followed by its mirror image.
+
+    Over the cycle each worker stands equally often in each position and directly follows each other one
+    equally often within an order. For even `count` the cycle has `count` orders (two for two workers),
+    for odd ones twice as many.
+    """
+    first = _zigzag(count)
+    rows = [tuple((start + step) % count for step in first) for start in range(count)]
+    if count % 2 == 0:
+        return tuple(order for row in rows[: count // 2] for order in (row, row[::-1]))
+    return tuple(order for row in rows for order in (row, row[::-1])) if count > 1 else ((0,),)
+
+
+def visits(count: int, rounds: int, block: int) -> tuple[tuple[int, ...], ...]:
+    """Give the orders of one block's rounds; from block to block the cycle is entered one pair later."""
+    cycle = orders(count)
+    start = 2 * block % len(cycle)
+    return tuple(cycle[(start + turn) % len(cycle)] for turn in range(rounds))
+
+
+def cohorts(workers: Sequence[int], anchor: int, size: int = ALTERNATING) -> tuple[tuple[int, ...], ...]:
+    """Split workers into cohorts of at most `size`; all of several cohorts hold the anchor.
+
+    Ratios between workers of different cohorts go through the anchor.
+    """
+    if len(workers) <= size:
+        return (tuple(workers),) if workers else ()
+    others = [worker for worker in workers if worker != anchor]
+    step = size - 1
+    return tuple((anchor, *others[start : start + step]) for start in range(0, len(others), step))

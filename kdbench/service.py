@@ -1,0 +1,348 @@
+"""What a worker does for each request: one backend, one session, its runners.
+
+Runs in the worker's process only. Nothing here knows the backend's name.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from kdbench import accuracy, measure, protocol, stats, window
+from kdbench.backends import Backend, load_plugin
+from kdbench.discovery import Source
+from kdbench.errors import BackendError, ContractError
+from kdbench.inputs import image_rows, ring_of
+from kdbench.spec import Available, Pipelined, Runner, Session, Student, Target
+from kdbench.student import Evaluation, load_evaluation, read_card
+from kdbench.usage import Usage, peak_memory_bytes, resident_bytes, usage
+from kdbench.wire import artifact_from_json, artifact_to_json
+
+if TYPE_CHECKING:
+    from kdbench.spec import Array
+
+RAW_SAMPLES = 2000
+"""Up to so many samples of a cell and block are kept raw, more of them as a histogram."""
+
+
+@dataclass
+class Lane:
+    """The runners of one batch size with their inputs, samples and expected outputs."""
+
+    batch: int
+    depth: int
+    plan: measure.SlicePlan
+    runners: list[Runner]
+    rings: list[measure.Ring]
+    samples: measure.Samples = field(default_factory=measure.Samples)
+    call_ns: float = 1e6
+    expected: Array | None = None
+
+    @property
+    def runner(self) -> Runner:
+        """The runner of the blocking loop."""
+        return self.runners[0]
+
+
+@dataclass
+class Loaded:
+    """An open session with the data that it is checked and timed with, and a lane per batch size.
+
+    base_bytes: resident memory before the runtime was loaded, the data included.
+    """
+
+    student: Student
+    target: Target
+    session: Session
+    evaluation: Evaluation
+    trained: bool
+    base_bytes: int | None
+    lanes: dict[int, Lane] = field(default_factory=dict)
+
+
+@dataclass
+class Service:
+    """One worker's state: the connected backend and, once it is asked for, the loaded session."""
+
+    backend: Backend
+    _loaded: Loaded | None = None
+
+    @property
+    def loaded(self) -> Loaded:
+        """The loaded session; asking before `Load` is the parent's mistake."""
+        if self._loaded is None:
+            raise ContractError("Nothing is loaded yet.")
+        return self._loaded
+
+    def answer(self, request: Any) -> Any:
+        """Do what a request asks and give the reply; raises what goes wrong."""
+        handler: Callable[[Service, Any], Any] = _HANDLERS[type(request)]
+        return handler(self, request)
+
+
+def connect(request: protocol.Open) -> tuple[Service, protocol.Opened]:
+    """Import the plugin and connect it."""
+    source = Source(request.name, request.value, request.distribution, request.version, "")
+    service = Service(load_plugin(source))
+    return service, protocol.Opened(info=service.backend.info)
+
+
+def _probe(service: Service, _: protocol.Probe) -> protocol.Probed:
+    answer = service.backend.probe()
+    if isinstance(answer, Available):
+        return protocol.Probed(available=answer)
+    return protocol.Probed(unavailable=answer)
+
+
+def _compile(service: Service, request: protocol.Compile) -> protocol.Compiled:
+    begin = time.perf_counter()
+    artifact = service.backend.compile(request.student, request.target, request.workdir)
+    elapsed = time.perf_counter() - begin
+    text = artifact_to_json(artifact, request.workdir, request.student).decode()
+    return protocol.Compiled(artifact=text, compile_s=elapsed)
+
+
+def _load(service: Service, request: protocol.Load) -> protocol.Loaded:
+    artifact = artifact_from_json(request.artifact.encode(), request.workdir, request.student)
+    trained, evaluation = read_card(request.student).trained, load_evaluation(request.student)
+    base_bytes = resident_bytes()
+    begin = time.perf_counter_ns()
+    session = service.backend.load(artifact, request.target)
+    elapsed = time.perf_counter_ns() - begin
+    service._loaded = Loaded(request.student, request.target, session, evaluation, trained, base_bytes)
+    depth = getattr(session, "optimal_depth", None)
+    return protocol.Loaded(placement=session.placement, load_ns=elapsed, optimal_depth=depth)
+
+
+def _prepare(service: Service, request: protocol.Prepare) -> protocol.Prepared:
+    loaded = service.loaded
+    first = next(accuracy.batches(loaded.evaluation.inputs, request.batch))[1]
+    pipelined = service.backend.info.concurrency == "pipelined"
+    begin = time.perf_counter_ns()
+    runner = service.backend.run(loaded.session, request.batch, request.depth if pipelined else 1)
+    with _phase("run"):
+        accuracy.check_outputs(runner(first), loaded.student.outputs, request.batch)
+    elapsed = time.perf_counter_ns() - begin
+    ring = _ring(loaded, runner, request.batch)
+    loaded.lanes[request.batch] = Lane(request.batch, request.depth, request.slice, [runner], [ring])
+    return protocol.Prepared(call_ns=elapsed)
+
+
+def _ring(loaded: Loaded, runner: Runner, batch: int) -> measure.Ring:
+    with _phase("run"):
+        return ring_of(runner, loaded.evaluation.inputs, loaded.student.inputs, batch)
+
+
+def _check(service: Service, request: protocol.Check) -> protocol.Checked:
+    loaded, lane = service.loaded, service.loaded.lanes[request.batch]
+    evaluation, precision = loaded.evaluation, loaded.target.precision
+    images = min(request.images or len(evaluation.labels), len(evaluation.labels))
+    with _phase("check"):
+        logits = _infer(lane, evaluation, loaded.student.outputs, images)
+    lane.expected = logits
+    labels = evaluation.labels[:images] if loaded.trained else None
+    agreement = accuracy.compare(logits, evaluation.logits[:images], labels, precision)
+    facts = {name: getattr(agreement, name) for name in protocol.Checked.__struct_fields__ if name != "fault"}
+    return protocol.Checked(**facts, fault=accuracy.fault(agreement, precision))
+
+
+def _infer(lane: Lane, evaluation: Evaluation, outputs: Sequence[Any], images: int) -> Array:
+    runner = lane.runner
+    if lane.depth > 1 and isinstance(runner, Pipelined):
+        return accuracy.infer_pipelined(runner, evaluation.inputs, outputs, lane.batch, images, lane.depth)
+    return accuracy.infer(runner, evaluation.inputs, outputs, lane.batch, images)
+
+
+def _warm_up(service: Service, request: protocol.WarmUp) -> protocol.Warmed:
+    lane = service.loaded.lanes[request.batch]
+    with _phase("run"):
+        result = measure.warm_up(lane.runner, lane.rings[0], request.at_least_s, request.at_most_s)
+    lane.call_ns = result.call_ns
+    return protocol.Warmed(calls=result.calls, call_ns=result.call_ns, settled=result.settled)
+
+
+def _time_slice(service: Service, request: protocol.TimeSlice) -> protocol.Sliced:
+    lane = service.loaded.lanes[request.batch]
+    before = usage()
+    started = time.perf_counter_ns()
+    with measure.collector_frozen(), _phase("run"):
+        times = measure.time_slice(lane.runner, lane.rings[0], lane.samples, lane.plan, lane.call_ns)
+    spent = usage().since(before)
+    _spot_check(service.loaded, lane, times.outputs)
+    shape = stats.slice_statistics(lane.samples.since(times.first))
+    return protocol.Sliced(
+        started_ns=started,
+        duration_ns=times.duration_ns,
+        calls=times.calls,
+        settle_calls=times.settle_calls,
+        settle_ns=times.settle_ns,
+        **shape,
+        **_spent(spent),
+    )
+
+
+def _collect(service: Service, request: protocol.Collect) -> protocol.Collected:
+    lane = service.loaded.lanes[request.batch]
+    values = lane.samples.since(0)
+    lane.samples = measure.Samples()
+    if len(values) <= RAW_SAMPLES:
+        return protocol.Collected(calls=len(values), values_ns=tuple(values))
+    bins, counts = stats.histogram(values)
+    return protocol.Collected(calls=len(values), growth=stats.GROWTH, bins=bins, counts=counts)
+
+
+def _find_depth(service: Service, request: protocol.FindDepth) -> protocol.Found:
+    lane = service.loaded.lanes[request.batch]
+    rates: dict[int, float] = {}
+    for depth in _depths(service, lane):
+        with measure.collector_frozen(), _phase("run"):
+            times = _window(service, lane, depth, int(request.trial_s * 1e9))
+        rates[depth] = times.batches / times.duration_ns
+    return protocol.Found(depth=max(rates, key=lambda depth: rates[depth]))
+
+
+def _depths(service: Service, lane: Lane) -> list[int]:
+    """Depths worth trying: powers of two up to twice the cores, and what the runtime recommends."""
+    if service.backend.info.concurrency == "serial":
+        return [1]
+    most = min(lane.depth, 2 * (service.loaded.target.threads or 1))
+    depths = {1} | {1 << power for power in range(1, most.bit_length())}
+    recommended = getattr(service.loaded.session, "optimal_depth", None)
+    if isinstance(recommended, int) and 0 < recommended <= lane.depth:
+        depths.add(recommended)
+    return sorted(depth for depth in depths if depth <= lane.depth)
+
+
+def _time_window(service: Service, request: protocol.TimeWindow) -> protocol.Windowed:
+    lane = service.loaded.lanes[request.batch]
+    duration_ns = max(int(request.window_s * 1e9), int(request.latencies * lane.call_ns))
+    before = usage()
+    started = time.perf_counter_ns()
+    with measure.collector_frozen(), _phase("run"):
+        times = _window(service, lane, request.depth, duration_ns)
+    spent = usage().since(before)
+    return protocol.Windowed(
+        started_ns=started,
+        duration_ns=times.duration_ns,
+        images=times.batches * lane.batch,
+        cpu_ns=spent.cpu_ns,
+    )
+
+
+def _window(service: Service, lane: Lane, depth: int, duration_ns: int) -> window.WindowTimes:
+    runner = lane.runner
+    if depth > 1 and isinstance(runner, Pipelined):
+        return window.window_pipelined(runner, lane.rings[0], depth, duration_ns)
+    if depth == 1:
+        return window.window_serial(runner, lane.rings[0], duration_ns)
+    while len(lane.runners) < depth:
+        more = service.backend.run(service.loaded.session, lane.batch, 1)
+        lane.runners.append(more)
+        lane.rings.append(_ring(service.loaded, more, lane.batch))
+    return window.window_threads(lane.runners[:depth], lane.rings[:depth], duration_ns)
+
+
+def _time_stretch(service: Service, request: protocol.TimeStretch) -> protocol.Stretched:
+    lane = service.loaded.lanes[request.batch]
+    first = lane.samples.count
+    before = usage()
+    started = time.perf_counter_ns()
+    with measure.collector_frozen(), _phase("run"):
+        times = measure.time_stretch(
+            lane.runner, lane.rings[0], lane.samples, request.duration_s, request.step_s, lane.call_ns
+        )
+    spent = usage().since(before)
+    _spot_check(service.loaded, lane, times.outputs)
+    values = lane.samples.since(first)
+    edges = [*times.steps, times.calls]
+    medians = tuple(
+        statistics.median(values[low:high]) if high > low else None for low, high in pairwise(edges)
+    )
+    facts = _spent(spent)
+    facts.pop("switches")
+    return protocol.Stretched(
+        started_ns=started, duration_ns=times.duration_ns, calls=times.calls, medians_ns=medians, **facts
+    )
+
+
+def _measure_memory(service: Service, _: protocol.MeasureMemory) -> protocol.Measured:
+    return protocol.Measured(peak_bytes=peak_memory_bytes(), base_bytes=service.loaded.base_bytes)
+
+
+def _close(service: Service, _: protocol.Close) -> protocol.Closed:
+    loaded = service.loaded
+    loaded.lanes.clear()
+    with _phase("close"):
+        loaded.session.close()
+        loaded.session.close()
+    return protocol.Closed()
+
+
+_HANDLERS: dict[type, Callable[[Service, Any], Any]] = {
+    protocol.Probe: _probe,
+    protocol.Compile: _compile,
+    protocol.Load: _load,
+    protocol.Prepare: _prepare,
+    protocol.Check: _check,
+    protocol.WarmUp: _warm_up,
+    protocol.TimeSlice: _time_slice,
+    protocol.Collect: _collect,
+    protocol.FindDepth: _find_depth,
+    protocol.TimeWindow: _time_window,
+    protocol.TimeStretch: _time_stretch,
+    protocol.MeasureMemory: _measure_memory,
+    protocol.Close: _close,
+}
+
+
+def _spent(spent: Usage) -> dict[str, int]:
+    return {name: getattr(spent, name) for name in ("cpu_ns", "run_delay_ns", "switches", "steal_ns")}
+
+
+def _spot_check(loaded: Loaded, lane: Lane, outputs: tuple[Array, ...]) -> None:
+    """Compare the last outputs of the timed loop with what the same images gave when checked.
+
+    A runner that answers from a cache or from a buffer that is not ready is caught here.
+    """
+    if lane.expected is None:
+        return
+    rows = image_rows(lane.rings[0].last, lane.batch, len(loaded.evaluation.labels))
+    known = rows < len(lane.expected)
+    answer = accuracy.check_outputs(outputs, loaded.student.outputs, lane.batch)[0][known]
+    expected = lane.expected[rows[known]]
+    limit = accuracy.TOLERANCE[loaded.target.precision] * float(loaded.evaluation.logits.std())
+    same = np.isclose(answer, expected, rtol=0.0, atol=limit, equal_nan=True)
+    if not bool(same.all()):
+        raise ContractError(
+            "Outputs of the timed loop are not those that the same images gave before it: "
+            "a stale buffer, or an answer from a cache.",
+            phase="run",
+        )
+
+
+class _phase:  # noqa: N801  # reads as a statement
+    """Turn whatever a plugin's runner or session raises into a BackendError of this phase."""
+
+    def __init__(self, phase: str) -> None:
+        self.phase = phase
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type[BaseException] | None, fault: BaseException | None, _: object) -> None:
+        if fault is None or isinstance(fault, KeyboardInterrupt):
+            return
+        if isinstance(fault, BackendError):
+            fault.phase = fault.phase or self.phase
+            return
+        if isinstance(fault, MemoryError):
+            raise BackendError(f"Out of memory. {fault}".rstrip(), phase=self.phase) from fault
+        told = str(fault).strip().splitlines()
+        first = f": {told[0]}" if told else ""
+        raise BackendError(f"{type(fault).__name__}{first}", phase=self.phase) from fault
