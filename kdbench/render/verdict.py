@@ -1,0 +1,160 @@
+"""Say in sentences what the tables mean: who leads, what is to be doubted, and what was not measured."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from kdbench.records import BackendRecord, CellRecord, Check, Lead, Result
+from kdbench.render.figures import count, listed, percent, plain, ratio
+from kdbench.render.rows import NOT_RANKED, Row, Section, name
+from kdbench.spec import SCENARIOS, Scenario
+from kdbench.summary import allowed_drop
+
+UNREACHED = "not reached"
+_SEVERITY = ("ok", "doubtful", "bad")
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """Something that was not measured, or not to its end. `trouble`: it is a fault, and no mere lack."""
+
+    what: str
+    status: str
+    reason: str
+    fix: str = ""
+    log: str = ""
+    trouble: bool = True
+
+
+def sentences(section: Section, result: Result) -> Iterator[tuple[str, str]]:
+    """Say of each scenario who leads and by how much, and which faster rows are not ranked, and why."""
+    for scenario in SCENARIOS:
+        lead = section.leads.get(scenario)
+        if lead:
+            yield scenario.capitalize(), _lead(lead, result)
+        elif any(scenario in row.cells for row in section.rows):
+            yield scenario.capitalize(), "no row may be ranked."
+    for row in section.rows:
+        if any(_would_lead(row, scenario, section.leads.get(scenario), result) for scenario in SCENARIOS):
+            yield "Not ranked", f"{name(row.cell, result)} is faster, but {_objection(row)}."
+
+
+def _lead(lead: Lead, result: Result) -> str:
+    first = name(result.cells[lead.leader].cell, result)
+    if lead.runner_up is None or lead.ratio is None:
+        return f"{first} is the only row to rank."
+    second = name(result.cells[lead.runner_up].cell, result)
+    if lead.low is None or lead.high is None:
+        why = "one block cannot tell" if lead.blocks else "they never ran side by side, so nobody can tell"
+        return f"{first} is {lead.ratio:.2f} times as fast as {second}, perhaps by chance: {why}."
+    by, low, high = ratio(lead.ratio, lead.low, lead.high)
+    interval = f"95 % interval {low} to {high}, {count(lead.blocks, 'block')}"
+    if lead.verdict == "ahead":
+        return f"{first} is {by} times as fast as {second} ({interval})."
+    seen = percent(lead.detectable or 0.0)
+    return f"{first} and {second} tie: {by} times ({interval}); a lead above {seen} would have shown."
+
+
+def _would_lead(row: Row, scenario: Scenario, lead: Lead | None, result: Result) -> bool:
+    if scenario not in row.cells or row.cells[scenario][1].eligible is not False:
+        return False
+    best = _cost(result.cells[lead.leader], scenario) if lead else math.inf
+    return _cost(row.cells[scenario][1], scenario) < best
+
+
+def _cost(record: CellRecord, scenario: Scenario) -> float:
+    summary = record.summary
+    if summary is None:
+        return math.inf
+    rate = summary.throughput_per_s
+    cost = summary.median_ns if scenario == "latency" else (1 / rate if rate else None)
+    return math.inf if cost is None else cost
+
+
+def _objection(row: Row) -> str:
+    """Say why a row is not ranked."""
+    accuracy = row.accuracy
+    if row.status != NOT_RANKED or accuracy is None or not accuracy.images:
+        return f"it is {row.status}"
+    if accuracy.non_finite:
+        return f"{count(accuracy.non_finite, 'image')} had outputs that are no numbers"
+    if accuracy.correct is None:
+        return f"{count(accuracy.flips, 'label')} of {accuracy.images:,} flipped"
+    points = 100 * (accuracy.lost - accuracy.gained) / accuracy.images
+    return f"it loses {points:.1f} points of accuracy ({accuracy.lost} images lost, {accuracy.gained} gained)"
+
+
+def allowed(result: Result) -> str:
+    """Say which loss of accuracy a row may have and still be ranked."""
+    drop = allowed_drop(result)
+    if drop is not None:
+        return f"a loss of {drop:g} points of accuracy"
+    images = max((one.accuracy.images for one in result.cells if one.accuracy), default=result.subject.images)
+    return f"no loss of accuracy that {images:,} images can tell (McNemar, 5 %)"
+
+
+def doubts(result: Result) -> list[tuple[str, bool]]:
+    """Merge the checks of all cells: a sentence for each kind, bad ones first, and whether it is bad."""
+    found: dict[str, list[tuple[Check, CellRecord]]] = defaultdict(list)
+    for record in result.cells:
+        for check in record.checks:
+            if check.outcome != "ok":
+                found[check.id].append((check, record))
+    told = [_doubt(cases, result) for cases in found.values()]
+    return sorted(told, key=lambda case: not case[1])
+
+
+def _doubt(cases: Sequence[tuple[Check, CellRecord]], result: Result) -> tuple[str, bool]:
+    """Tell the worst of the cases of one kind, and how many there are."""
+    worst, record = max(cases, key=lambda case: (_SEVERITY.index(case[0].outcome), case[0].value or 0.0))
+    message, bad = plain(worst.message), worst.outcome == "bad"
+    everywhere = len(cases) == sum(one.summary is not None for one in result.cells) > 1
+    if everywhere and len({check.message for check, _ in cases}) == 1:
+        return f"All rows: {message}.", bad
+    where = f"{name(record.cell, result)}, batch {record.cell.batch}, {record.cell.scenario}"
+    of = f" (worst of {len(cases)})" if len(cases) > 1 and worst.value is not None else ""
+    more = f" (one of {len(cases)})" if len(cases) > 1 and worst.value is None else ""
+    return f"{where}: {message}{of}{more}.", bad
+
+
+def missing(result: Result) -> list[Missing]:
+    """List what has no figures or failed later, each reason once, then the backends that do not work here."""
+    found: dict[tuple[str, ...], list[CellRecord]] = defaultdict(list)
+    for record in result.cells:
+        if record.status != "measured":
+            key = (name(record.cell, result), record.status, record.phase, record.reason)
+            found[key].append(record)
+        elif record.summary is None:
+            found[name(record.cell, result), UNREACHED, "", "the run did not come to it."].append(record)
+    told = [
+        Missing(
+            f"{what}, {_batches(records)}",
+            status,
+            _phased(phase, reason),
+            plain(records[0].fix),
+            plain(records[0].log),
+            status not in ("unsupported", "unavailable", UNREACHED),
+        )
+        for (what, status, phase, reason), records in found.items()
+    ]
+    return told + [lacking(one) for one in result.backends if one.status != "available"]
+
+
+def lacking(record: BackendRecord) -> Missing:
+    """Say why a backend does not work here, and what mends it."""
+    reason = _phased(record.phase if record.status == "failed" else "", record.reason)
+    trouble = record.status == "failed"
+    return Missing(plain(record.name), record.status, reason, plain(record.fix), plain(record.log), trouble)
+
+
+def _phased(phase: str, reason: str) -> str:
+    return plain(f"in {phase}: {reason}" if phase and phase != "plan" else reason)
+
+
+def _batches(records: Sequence[CellRecord]) -> str:
+    sizes = sorted({one.cell.batch for one in records})
+    scenarios = dict.fromkeys(one.cell.scenario for one in records)
+    return f"batch {listed([str(size) for size in sizes])}, {listed(list(scenarios))}"
