@@ -1,0 +1,213 @@
+"""`kdbench run`: measure, keep the result, show its table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from kdbench.cli.types import AccuracyDrop, Checked, Duration, Setting, Several, Timeout, together
+from kdbench.errors import Interrupted, KdbenchError, UsageError
+from kdbench.sections import Batch, Blocks, Text, Threads
+from kdbench.spec import Precision, Scenario
+
+if TYPE_CHECKING:
+    from kdbench.plan import Plan
+    from kdbench.progress import Report
+    from kdbench.records import Result
+
+ALONE = frozenset({"resume", "as_json", "quiet", "debug"})
+"""The options that go with --resume; every other one is decided by the run that is resumed."""
+
+
+def _several(*names: str, kind: Any, metavar: str, text: str) -> Callable[[Any], Any]:
+    """Declare an option that takes a comma list, and may be given again."""
+    item = Several(Checked(kind, names[-1]))
+    return click.option(*names, type=item, multiple=True, callback=together, metavar=metavar, help=text)
+
+
+@click.command(short_help="Time one student on every backend that works here.")
+@click.argument("student", required=False, metavar="[STUDENT]")
+@_several(
+    "-b",
+    "--backend",
+    "backends",
+    kind=Text,
+    metavar="NAME[,NAME]",
+    text="Measure these only, and fail (exit 3) where one cannot run. [default: all that work here]",
+)
+@_several(
+    "--device", "devices", kind=Text, metavar="ID[,ID]", text="Devices by id, as `kdbench backends` has them."
+)
+@click.option(
+    "--profile",
+    default="quick",
+    show_default=True,
+    metavar="NAME|FILE",
+    help="The measurement plan: what is measured, how often, how long. See `kdbench profiles`.",
+)
+@_several("--precision", "precisions", kind=Precision, metavar="fp32,bf16", text="Precisions to compute in.")
+@_several("--batch", "batches", kind=Batch, metavar="1,8,32", text="Batch sizes.")
+@_several(
+    "--scenario",
+    "scenarios",
+    kind=Scenario,
+    metavar="latency,throughput",
+    text="One call at a time, or as many in flight as pay.",
+)
+@click.option(
+    "--threads",
+    type=Checked(Threads, "threads"),
+    metavar="N|cores|vendor",
+    help="Threads of each backend: a number, the physical cores, or what the vendor chooses.",
+)
+@click.option(
+    "-o",
+    "--option",
+    "settings",
+    type=Setting(),
+    multiple=True,
+    metavar="BACKEND.KEY=VALUE",
+    help="Set an option of a backend; may be given again.",
+)
+@click.option(
+    "--blocks",
+    type=Checked(Blocks, "blocks"),
+    metavar="N",
+    help="Measure everything in N rounds of fresh processes.",
+)
+@click.option(
+    "--budget",
+    type=Duration(),
+    metavar="60s",
+    help="Measure as many blocks as fit into this time, instead of --blocks.",
+)
+@click.option(
+    "--max-drop",
+    type=AccuracyDrop(),
+    metavar="0.5pp",
+    help="Accuracy, in percentage points, that a row may lose and still be ranked.",
+)
+@click.option(
+    "--timeout",
+    "timeouts",
+    type=Timeout(),
+    multiple=True,
+    metavar="[PHASE=]30s",
+    help="Time limit of describe, probe, compile, load, run, or of each of them.",
+)
+@click.option("--dry-run", is_flag=True, help="Print what would be measured and how long that takes.")
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Where the result goes; never overwritten. [default: ./results or ., named by time and profile]",
+)
+@click.option(
+    "--resume",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Finish an interrupted run from its journal.",
+)
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print the result as JSON on standard output and nothing else."
+)
+@click.option(
+    "-q", "--quiet", is_flag=True, help="Show no progress and no table: print only the path of the result."
+)
+@click.pass_context
+def command(
+    ctx: click.Context, /, *, resume: Path | None, dry_run: bool, as_json: bool, quiet: bool, **asked: Any
+) -> None:
+    """Time STUDENT on every backend that works here: verify it, measure it, rank it.
+
+    STUDENT is the name of an embedded student or the directory of a bundle; `kdbench students` lists them.
+    The result is one JSON file; `kdbench show` prints its table again.
+
+    The exit code is 0 if all that was asked for was measured, 1 if a cell failed or is invalid, 2 for bad
+    input, 3 if a backend named with -b cannot run here, 130 after Ctrl-C (what was finished is kept).
+    """
+    from kdbench import bench
+    from kdbench.cli.request import build
+
+    if resume is not None:
+        _refuse_beside_resume(ctx)
+        output = resume.with_name(resume.name.removesuffix(".journal"))
+        result = _measured(lambda report: bench.resume(resume, report), output, as_json=as_json, quiet=quiet)
+        ctx.exit(bench.exit_code(result, _named(result)))
+    request = build(writing=not dry_run, **asked)
+    if dry_run:
+        _show_plan(bench.plan(request), as_json=as_json)
+        return
+    result = _measured(
+        lambda report: bench.run(request, report), request.output, as_json=as_json, quiet=quiet
+    )
+    ctx.exit(bench.exit_code(result, _named(result)))
+
+
+def _named(result: Result) -> tuple[str, ...]:
+    """Give the backends that were asked for by name, on the command line or in the profile."""
+    return tuple(result.run.profile["plan"]["backends"])
+
+
+def _refuse_beside_resume(ctx: click.Context) -> None:
+    given = click.core.ParameterSource.COMMANDLINE
+    others = [
+        one.opts[-1] if isinstance(one, click.Option) else "STUDENT"
+        for one in ctx.command.params
+        if one.name and one.name not in ALONE and ctx.get_parameter_source(one.name) is given
+    ]
+    if others:
+        raise UsageError(
+            f"--resume goes on with the plan of its file, so {', '.join(others)} cannot be given with it.",
+            hint="Start a new run to measure something else.",
+        )
+
+
+def _measured(work: Callable[[Report], Result], output: Path, *, as_json: bool, quiet: bool) -> Result:
+    """Run with progress on standard error and show the result; after an interruption, what there is of it."""
+    from kdbench import journal
+    from kdbench.summary import open_summarised
+
+    try:
+        with _progress(quiet=quiet) as report:
+            result = work(report)
+    except Interrupted:
+        kept = journal.journal_path(output)
+        with suppress(KdbenchError):
+            _show(open_summarised(kept), kept, as_json=as_json, quiet=quiet)
+        raise
+    _show(result, output, as_json=as_json, quiet=quiet)
+    return result
+
+
+def _progress(*, quiet: bool) -> AbstractContextManager[Report]:
+    from kdbench import render
+
+    return nullcontext(lambda _: None) if quiet else render.progress(render.console(stderr=True))
+
+
+def _show(result: Result, path: Path, *, as_json: bool, quiet: bool) -> None:
+    from kdbench import render, strict
+
+    if as_json:
+        click.echo(strict.encode(result))
+    elif quiet:
+        click.echo(click.format_filename(path))
+    else:
+        render.result(render.console(stderr=False), result, path)
+
+
+def _show_plan(plan: Plan, *, as_json: bool) -> None:
+    import msgspec
+
+    from kdbench import render, strict
+
+    if as_json:
+        cells = [strict.plain(record) for record in plan.records]
+        click.echo(msgspec.json.encode({"cells": cells, "stages": plan.stages, "notes": plan.notes}))
+    else:
+        render.plan(render.console(stderr=False), plan)

@@ -1,0 +1,90 @@
+"""`kdbench students`: list the embedded students, show one, verify a bundle."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from kdbench.card import Card
+    from kdbench.spec import Student
+
+
+@click.group(invoke_without_command=True)
+@click.pass_context
+def command(context: click.Context) -> None:
+    """List, show and verify students: the bundles that are benchmarked."""
+    if context.invoked_subcommand is None:
+        context.invoke(list_students)
+
+
+@command.command("list")
+def list_students() -> None:
+    """List the students that ship with kdbench."""
+    from kdbench.student import embedded, open_student, read_card
+
+    for name in embedded():
+        student = open_student(name)
+        click.echo(f"{name:<16} {read_card(student).title}  ({_count(student.parameters)} parameters)")
+
+
+@command.command()
+@click.argument("student")
+def show(student: str) -> None:
+    """Show what is known of STUDENT: an embedded name or a bundle's folder."""
+    from kdbench.cli.distill import ladder_table
+    from kdbench.student import open_student, read_card
+
+    opened = open_student(student)
+    card = read_card(opened)
+    for label, text in _facts(opened, card):
+        click.echo(f"{label:<12} {text}")
+    if card.ladder:
+        click.echo("\n" + ladder_table(card.ladder), nl=False)
+
+
+@command.command()
+@click.argument("path")
+def verify(path: str) -> None:
+    """Verify the bundle at PATH: every file's size and sha256, and that its arrays are what the card says.
+
+    A sha256 proves that nothing was altered since the card was written, not who wrote the card.
+    """
+    from kdbench.student import load_calibration, load_evaluation, open_student
+
+    student = open_student(path)
+    images = len(load_evaluation(student).labels)
+    if "calibration" in student.files:
+        load_calibration(student)
+    click.echo(f"{student.name}: {len(student.files)} files and {images} evaluation images are whole.")
+    click.echo(f"sha256 {student.sha256}")
+
+
+def _count(number: int | None) -> str:
+    return "unknown" if number is None else f"{number:,}"
+
+
+def _facts(student: Student, card: Card) -> list[tuple[str, str]]:
+    facts = [
+        ("student", f"{card.name}  {card.title}"),
+        ("task", f"{card.task}: {', '.join(card.classes)}"),
+        *(("input", f"{tensor.name} {tensor.dtype} {tensor.shape}") for tensor in card.inputs),
+        *(("output", f"{tensor.name} {tensor.dtype} {tensor.shape}") for tensor in card.outputs),
+        (
+            "network",
+            f"{card.network.factory or 'ONNX only'}, {_count(card.network.parameters)} parameters, "
+            f"{_count(card.network.macs)} multiply-accumulates an image",
+        ),
+    ]
+    if card.teacher:
+        facts.append(("teacher", f"{card.teacher.name}, {_count(card.teacher.parameters)} parameters"))
+    facts += [
+        ("trained", "yes" if card.trained else "no: its accuracy means nothing"),
+        ("data", f"{card.data.generator}; {card.data.evaluation} evaluation images, {card.data.licence}"),
+        ("citation", card.data.citation),
+        ("licence", card.licence),
+        ("sha256", student.sha256),
+        *(("file", f"{file.path}  {file.bytes:,} bytes") for file in card.files.values()),
+    ]
+    return [(label, text) for label, text in facts if text]

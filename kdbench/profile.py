@@ -1,0 +1,188 @@
+"""Profiles: declared measurement plans, read from TOML with every problem told at once.
+
+A profile is found as a path, else as `./profiles/NAME.toml`, else among those that ship with kdbench.
+What it leaves out has the values of `quick`.
+"""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Iterator, Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+from msgspec import structs
+
+from kdbench.errors import ProfileError
+from kdbench.problems import nearest, problems, quote
+from kdbench.sections import BackendPlan, Document, Phase, Profile as Profile
+from kdbench.spec import Precision, Scenario
+
+SIZE_LIMIT_BYTES = 1 << 20
+
+
+def load(name_or_path: str | Path) -> Profile:
+    """Read a profile by name or path.
+
+    Raises ProfileError, naming the file and every problem in it, or the nearest name for an unknown one.
+    """
+    path = _locate(name_or_path)
+    document = _document(path)
+    if found := list(_problems(document)):
+        raise _refusal(str(path), found)
+    return msgspec.convert(document | {"name": path.stem}, Profile)
+
+
+def check(path: str | Path) -> tuple[str, ...]:
+    """Tell every problem of a profile, each with its key path; nothing if it can be used.
+
+    Raises ProfileError where the file is missing or is no TOML.
+    """
+    return tuple(_problems(_document(_locate(path))))
+
+
+def available() -> dict[str, str]:
+    """Give the summary of every profile that has a name here, the shipped ones first."""
+    return {path.stem: _summary(path) for path in _named().values()}
+
+
+def resolve(
+    profile: Profile,
+    *,
+    student: str | None = None,
+    precisions: tuple[Precision, ...] | None = None,
+    batches: tuple[int, ...] | None = None,
+    scenarios: tuple[Scenario, ...] | None = None,
+    threads: int | Literal["cores", "vendor"] | None = None,
+    blocks: int | None = None,
+    max_drop: float | Literal["resolution"] | None = None,
+    limits: Mapping[Phase, float] | None = None,
+) -> Profile:
+    """Put what a command line asks for in the place of what the profile says; None changes nothing.
+
+    precisions: for every backend. blocks: of latency and of throughput. max_drop: percentage points.
+    limits: seconds by phase.
+    Raises ProfileError where that makes no sense.
+    """
+    plan = {
+        "student": student,
+        "precisions": precisions,
+        "batches": batches,
+        "scenarios": scenarios,
+        "threads": threads,
+    }
+    resolved = structs.replace(
+        profile,
+        backends=_asked_alike(profile, precisions),
+        plan=_replace(profile.plan, plan),
+        latency=_replace(profile.latency, {"blocks": blocks}),
+        throughput=_replace(profile.throughput, {"blocks": blocks}),
+        accuracy=_replace(profile.accuracy, {"max_drop": max_drop}),
+        limits=_replace(profile.limits, {f"{phase}_s": seconds for phase, seconds in (limits or {}).items()}),
+    )
+    if found := list(_problems(_plain(resolved))):
+        raise _refusal(f"{profile.name} as asked for", found)
+    return resolved
+
+
+def to_toml(profile: Profile) -> str:
+    """Write a profile with every value, so that `load` of that text gives the same plan."""
+    plain = _plain(profile)
+    backends = plain.pop("backends")
+    lines = [f"{key} = {_value(plain.pop(key))}" for key in ("schema", "summary")]
+    tables = plain | {f"backends.{_value(name)}": table for name, table in backends.items()}
+    for name, table in tables.items():
+        lines += ["", f"[{name}]", *(f"{key} = {_value(value)}" for key, value in table.items())]
+    return "\n".join(lines) + "\n"
+
+
+def _named() -> dict[str, Path]:
+    """Find the profiles that have a name: the shipped ones, and over them those in `./profiles`."""
+    with resources.as_file(resources.files("kdbench.profiles")) as folder:
+        shipped = {path.stem: path for path in sorted(folder.glob("*.toml"))}
+    return shipped | {path.stem: path for path in sorted(Path("profiles").glob("*.toml"))}
+
+
+def _locate(name_or_path: str | Path) -> Path:
+    path, text = Path(name_or_path), str(name_or_path)
+    if path.is_file():
+        return path
+    if path.suffix == ".toml" or path.name != text:
+        raise ProfileError(f"There is no profile file {quote(text)}.")
+    named = _named()
+    if text not in named:
+        meant = nearest(text, named)
+        hint = f"Did you mean {meant}?" if meant else f"There are {', '.join(named)}."
+        raise ProfileError(f"There is no profile named {quote(text)}.", hint=hint)
+    return named[text]
+
+
+def _document(path: Path) -> dict[str, Any]:
+    try:
+        with path.open("rb") as file:
+            raw = file.read(SIZE_LIMIT_BYTES + 1)
+        if len(raw) > SIZE_LIMIT_BYTES:
+            raise ProfileError(f"{path} is larger than {SIZE_LIMIT_BYTES} bytes; that is no profile.")
+        return tomllib.loads(raw.decode())
+    except OSError as exc:
+        raise ProfileError(f"{path} cannot be read: {exc.strerror}.") from exc
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as exc:
+        raise ProfileError(f"{path} is not TOML: {exc}.") from exc
+
+
+def _problems(document: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what is wrong with single values, and if nothing is, what does not go together."""
+    single = list(problems(document, Document))
+    yield from single
+    if single:
+        return
+    latency = msgspec.convert(document, Document).latency
+    if latency.warm_up_max_s < latency.warm_up_s:
+        yield f"latency.warm_up_max_s must be at least latency.warm_up_s ({latency.warm_up_s:g})"
+    if latency.calls_aim < latency.calls_min:
+        yield f"latency.calls_aim must be at least latency.calls_min ({latency.calls_min})"
+
+
+def _refusal(what: str, found: list[str]) -> ProfileError:
+    if len(found) == 1:
+        return ProfileError(f"{what}: {found[0]}.")
+    return ProfileError("\n".join([f"{what} has {len(found)} problems:", *(f"  {one}" for one in found)]))
+
+
+def _summary(path: Path) -> str:
+    try:
+        return load(path).summary
+    except ProfileError:
+        return f"Cannot be used; `kdbench profiles check {path}` says why."
+
+
+def _plain(profile: Profile) -> dict[str, Any]:
+    plain: dict[str, Any] = msgspec.to_builtins(profile)
+    del plain["name"]
+    return plain
+
+
+def _replace(section: Any, values: Mapping[str, object]) -> Any:
+    return structs.replace(section, **{key: value for key, value in values.items() if value is not None})
+
+
+def _asked_alike(profile: Profile, precisions: tuple[Precision, ...] | None) -> dict[str, BackendPlan]:
+    """Let precisions that were asked for on the command line hold for every backend."""
+    if precisions is None:
+        return profile.backends
+    return {name: structs.replace(plan, precisions=()) for name, plan in profile.backends.items()}
+
+
+def _value(value: Any) -> str:
+    """Write one value as TOML; JSON's scalars and strings are TOML's too."""
+    match value:
+        case dict():
+            inside = ", ".join(f"{_value(key)} = {_value(one)}" for key, one in value.items())
+            return f"{{ {inside} }}" if inside else "{}"
+        case list() | tuple():
+            return f"[{', '.join(_value(one) for one in value)}]"
+        case _:
+            return json.dumps(value, ensure_ascii=False)

@@ -1,0 +1,1 @@
+"""Measurement plans that ship with kdbench, as TOML; `kdbench.profile` reads them."""
