@@ -67,7 +67,6 @@ class Subject(Record, frozen=True, kw_only=True):
     data: str = ""
     data_sha256: str = ""
     images: int = 0
-    reference_correct: int | None = None
     teacher: str = ""
     teacher_sha256: str = ""
     teacher_parameters: int | None = None

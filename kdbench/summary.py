@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from statistics import fmean, median
 from typing import Any
 
@@ -17,6 +18,7 @@ from msgspec.structs import replace
 
 from kdbench import stats
 from kdbench.checks import judge
+from kdbench.journal import open_result
 from kdbench.ranking import at_settled_depth, images_per_s, leads
 from kdbench.records import AccuracyRecord, CellRecord, Percentile, Result, Samples, Slice, Summary, Window
 
@@ -25,6 +27,12 @@ PERCENTILES = (50.0, 90.0, 95.0, 99.0, 99.9)
 
 SIGNIFICANCE = 0.05
 """Of McNemar's test for a loss of accuracy."""
+
+
+def open_summarised(path: Path) -> Result:
+    """Open a result file, or a journal, whose cells have no summaries of their own yet."""
+    result = open_result(path)
+    return result if result.run.status == "complete" else summarise(result)
 
 
 def summarise(result: Result) -> Result:

@@ -19,6 +19,14 @@ from kdbench.render.figures import duration, plain
 BAR = 24
 
 
+class Terminal(Console):
+    """A console that lets its caller know when the reader of its stream went away."""
+
+    def on_broken_pipe(self) -> None:
+        """Pass the fault on, where rich would end the process."""
+        raise BrokenPipeError
+
+
 def console(*, stderr: bool = False, width: int | None = None) -> Console:
     """Open the console on standard output or error; colours only on a terminal and without NO_COLOR.
 
@@ -27,7 +35,7 @@ def console(*, stderr: bool = False, width: int | None = None) -> Console:
     stream = sys.stderr if stderr else sys.stdout
     if isinstance(stream, TextIOWrapper):
         stream.reconfigure(errors="replace")
-    return Console(stderr=stderr, width=width, markup=False, emoji=False, highlight=False)
+    return Terminal(stderr=stderr, width=width, markup=False, emoji=False, highlight=False)
 
 
 @contextmanager
