@@ -1,0 +1,1 @@
+"""Distillation recipes that ship with kdbench, as TOML; `kdbench.distill.recipe` reads them."""
