@@ -1,0 +1,159 @@
+"""OpenVINO by its public API: what is found, compiled, exported, imported, and read back."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import openvino as ov  # noqa: TID253  # this module is imported inside hooks only
+
+from kdbench import Artifact, Device, Placement, Student, Target, TensorSpec, Unsupported
+from kdbench.spec import Precision
+from kdbench_openvino._requests import OpenVinoRunner, Pipeline, refuse
+
+CAPABILITIES: Mapping[str, Precision] = {"FP32": "fp32", "BF16": "bf16", "FP16": "fp16"}
+HINTS: Mapping[Precision, str] = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
+INERT = ("Const", "Input", "Output")
+SWITCHES = {"pinning": "ENABLE_CPU_PINNING", "hyper_threading": "ENABLE_HYPER_THREADING"}
+
+
+def find_devices() -> tuple[Device, ...]:
+    """List the devices of this machine, the CPU first if there is one."""
+    core = ov.Core()
+    found = []
+    for name in sorted(core.available_devices, key=lambda name: (not name.startswith("CPU"), name)):
+        capabilities = core.get_property(name, "OPTIMIZATION_CAPABILITIES")
+        precisions = tuple(kind for capability, kind in CAPABILITIES.items() if capability in capabilities)
+        if precisions:
+            found.append(
+                Device(_device_id(name), core.get_property(name, "FULL_DEVICE_NAME").strip(), precisions)
+            )
+    return tuple(found)
+
+
+def settings(target: Target) -> dict[str, Any]:
+    """Translate a target into OpenVINO's properties."""
+    hint = str(target.options["hint"])
+    chosen: dict[str, Any] = {"INFERENCE_PRECISION_HINT": HINTS[target.precision]}
+    if hint != "none":
+        chosen["PERFORMANCE_HINT"] = (target.scenario if hint == "scenario" else hint).upper()
+    if streams := target.options["streams"]:
+        chosen["NUM_STREAMS"] = streams
+    if target.device == "cpu":
+        if target.threads is not None:
+            chosen["INFERENCE_NUM_THREADS"] = target.threads
+        for option, name in SWITCHES.items():
+            if (switch := target.options[option]) != "auto":
+                chosen[name] = switch == "on"
+    return chosen
+
+
+def export(student: Student, target: Target, workdir: Path) -> Artifact:
+    """Compile for each batch size, or once with a free batch axis, and write what the device exports."""
+    core = ov.Core()
+    device = _device_name(target.device)
+    capabilities = core.get_property(device, "OPTIMIZATION_CAPABILITIES")
+    offered = {kind for capability, kind in CAPABILITIES.items() if capability in capabilities}
+    if target.precision not in offered:
+        raise Unsupported(
+            f"OpenVINO's {device} computes in {' and '.join(sorted(offered))}, not {target.precision}."
+        )
+    if "EXPORT_IMPORT" not in capabilities:
+        raise Unsupported(f"OpenVINO's {device} cannot export what it compiled.")
+    files = {}
+    for batch_size in (-1,) if target.dynamic else target.batch_sizes:
+        model = core.read_model(student.files["onnx"])
+        model.reshape({spec.name: [batch_size, *spec.shape] for spec in student.inputs})
+        compiled = core.compile_model(model, device, settings(target))
+        file = workdir / f"batch-{'any' if batch_size < 0 else batch_size}.blob"
+        file.write_bytes(compiled.export_model().getvalue())
+        files[batch_size] = file
+    notes = {
+        "batch_sizes": json.dumps(list(files)),
+        "inputs": json.dumps([asdict(spec) for spec in student.inputs]),
+        "outputs": json.dumps([asdict(spec) for spec in student.outputs]),
+    }
+    return Artifact(tuple(files.values()), notes)
+
+
+class OpenVinoSession:
+    """The compiled models of one target, by batch size; -1 is the one for all.
+
+    optimal_depth: how many requests in flight the device asks for.
+    """
+
+    def __init__(self, artifact: Artifact, target: Target) -> None:
+        core = ov.Core()
+        device, chosen = _device_name(target.device), settings(target)
+        batch_sizes = json.loads(artifact.notes["batch_sizes"])
+        self._inputs = _specs(artifact.notes["inputs"])
+        self._outputs = _specs(artifact.notes["outputs"])
+        self._models = {
+            batch_size: core.import_model(file.read_bytes(), device, chosen)
+            for batch_size, file in zip(batch_sizes, artifact.files, strict=True)
+        }
+        self._runners: list[OpenVinoRunner | Pipeline] = []
+        first = self._models[batch_sizes[0]]
+        self.placement = _placement(first)
+        self.optimal_depth = int(first.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
+
+    def runner(self, batch_size: int, depth: int) -> OpenVinoRunner | Pipeline:
+        """Give a runner with requests of its own."""
+        if not self._models:
+            refuse()
+        model = self._models.get(-1) or self._models[batch_size]
+        runner = (
+            OpenVinoRunner(model, self._inputs, self._outputs, batch_size)
+            if depth == 1
+            else Pipeline(model, self._inputs, self._outputs, batch_size, depth)
+        )
+        self._runners.append(runner)
+        return runner
+
+    def close(self) -> None:
+        """Wait for what is in flight, close the runners, and let the compiled models go."""
+        for runner in self._runners:
+            runner.close()
+        self._runners.clear()
+        self._models.clear()
+
+
+def _placement(model: Any) -> Placement:
+    """Read back device and threads, and the compute type from the nodes that really run."""
+    names = [str(name).strip("()") for name in model.get_property("EXECUTION_DEVICES")]
+    hinted = model.get_property("INFERENCE_PRECISION_HINT").to_string()
+    nodes: dict[str, int] = {}
+    threads = None
+    if names == ["CPU"]:
+        facts = [node.get_rt_info() for node in model.get_runtime_model().get_ops()]
+        kinds = [
+            fact["runtimePrecision"].astype(str)
+            for fact in facts
+            if fact["layerType"].astype(str) not in INERT
+        ]
+        nodes = {"CPU": len(kinds)}
+        hinted = hinted if hinted in kinds else "f32"
+        threads = model.get_property("INFERENCE_NUM_THREADS") or None
+    return Placement(
+        device="+".join(map(_device_id, names)),
+        precision=next(kind for kind, hint in HINTS.items() if hint == hinted),
+        provider="+".join(names),
+        threads=threads,
+        nodes=nodes,
+    )
+
+
+def _device_id(name: str) -> str:
+    """Turn OpenVINO's name of a device into kdbench's: `GPU` and `GPU.0` are both `gpu.0`."""
+    return "gpu.0" if name == "GPU" else name.lower()
+
+
+def _device_name(device: str) -> str:
+    return device.upper()
+
+
+def _specs(note: str) -> tuple[TensorSpec, ...]:
+    return tuple(TensorSpec(spec["name"], tuple(spec["shape"]), spec["dtype"]) for spec in json.loads(note))
