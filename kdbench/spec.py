@@ -88,8 +88,11 @@ class BackendInfo:
         `submit` and `wait`), `threads` (the harness drives one runner per thread), or `serial`.
     boundaries: where a timed call may begin and end; `host` is mandatory.
     distributions: whose versions belong in the result file and in the key of a cached artifact.
+    api: the number of the hooks' meaning that the plugin was written for, `kdbench.API` of that day; a
+        number and not that name, or an older plugin could not be told from a newer one.
     """
 
+    api: int
     title: str
     devices: tuple[str, ...]
     precisions: tuple[Precision, ...]
@@ -97,7 +100,6 @@ class BackendInfo:
     concurrency: Concurrency = "serial"
     boundaries: tuple[Boundary, ...] = ("host",)
     distributions: tuple[str, ...] = ()
-    api: int = API
 
 
 @dataclass(frozen=True, slots=True)

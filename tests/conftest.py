@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import importlib
+import itertools
 import sys
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from kdbench.spec import Student, TensorSpec
+from tests import faulty
 
 HEALTHY_HOOKS = {
     "kdbench_describe": """
         @hookimpl
         def kdbench_describe():
-            return BackendInfo(title="Throw-away", devices=("cpu",), precisions=("fp32",))
+            return BackendInfo(api=1, title="Throw-away", devices=("cpu",), precisions=("fp32",))
     """,
     "kdbench_probe": """
         @hookimpl
@@ -127,3 +130,58 @@ def make_plugin(tmp_path: Path) -> Iterator[Callable[..., Path]]:
     yield make
     for module in modules:
         sys.modules.pop(module, None)
+
+
+@pytest.fixture(autouse=True)
+def cache_folder(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Give every test a cache of its own: none touches the user's."""
+    folder = tmp_path_factory.mktemp("cache")
+    monkeypatch.setenv("KDBENCH_CACHE", str(folder))
+    return folder
+
+
+class LyingClock:
+    """A clock that goes only when it is told to, or by `reading_ns` each time that it is read."""
+
+    def __init__(self) -> None:
+        self.now_ns = 0
+        self.reading_ns = 0
+        self.readings: list[int] = []
+
+    def __call__(self) -> int:
+        self.now_ns += self.reading_ns
+        self.readings.append(self.now_ns)
+        return self.now_ns
+
+    def runner(self, *durations_ns: int) -> Callable[[object], object]:
+        """Give a runner whose calls take these times in turns, and which answers its own input."""
+        turns = itertools.cycle(durations_ns)
+
+        def run(inputs: object) -> object:
+            self.now_ns += next(turns)
+            return inputs
+
+        return run
+
+
+@pytest.fixture
+def clock() -> LyingClock:
+    """Give a clock that the test itself lets go."""
+    return LyingClock()
+
+
+@pytest.fixture(scope="session")
+def kept_artifacts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give the cache folder that the runs of all tests share."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="module")
+def run_beside(tmp_path_factory: pytest.TempPathFactory, kept_artifacts: Path) -> Callable[..., faulty.Ran]:
+    """Give what runs misbehaving plugins, sources by name, beside a healthy one: see `faulty.run_beside`."""
+
+    def run(rogues: Mapping[str, str], **settings: Any) -> faulty.Ran:
+        folder = tmp_path_factory.mktemp("run")
+        return faulty.run_beside(rogues, folder, kept_artifacts, faulty.tiny(**settings))
+
+    return run

@@ -48,7 +48,10 @@ def hook(name: str, body: str) -> dict[str, str]:
 
 
 def describing(text: str) -> dict[str, str]:
-    return hook("kdbench_describe", f"return BackendInfo({text})")
+    return hook(
+        "kdbench_describe",
+        f"return BackendInfo({text})" if "api=" in text else f"return BackendInfo(api=1, {text})",
+    )
 
 
 def test_a_healthy_plugin_answers_every_phase(plugin, ask, paper_student):
@@ -67,7 +70,7 @@ from kdbench import *
 class Plugin:
     @hookimpl
     def kdbench_describe(self):
-        return BackendInfo(title="Object", devices=("cpu",), precisions=("fp32",))
+        return BackendInfo(api=1, title="Object", devices=("cpu",), precisions=("fp32",))
     @hookimpl
     def kdbench_probe(self):
         return Unavailable("It is an example.", "Write a real one.")

@@ -21,6 +21,7 @@ from kdbench.errors import BackendUnavailable, UnknownBackend
 from kdbench.spec import BackendInfo, Option
 
 INFO = BackendInfo(
+    api=1,
     title="X",
     devices=("cpu",),
     precisions=("fp32",),

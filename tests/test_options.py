@@ -7,6 +7,7 @@ from kdbench.options import check_options
 from kdbench.spec import BackendInfo, Option
 
 INFO = BackendInfo(
+    api=1,
     title="Fast",
     devices=("cpu",),
     precisions=("fp32",),

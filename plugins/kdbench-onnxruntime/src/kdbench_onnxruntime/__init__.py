@@ -67,6 +67,7 @@ OPTIONS = (
 def kdbench_describe() -> BackendInfo:
     """Say what this backend is."""
     return BackendInfo(
+        api=1,
         title="ONNX Runtime",
         devices=("cpu",),
         precisions=("fp32",),

@@ -63,6 +63,7 @@ OPTIONS = (
 def kdbench_describe() -> BackendInfo:
     """Say what this backend is."""
     return BackendInfo(
+        api=1,
         title="OpenVINO",
         devices=("cpu", "gpu", "npu"),
         precisions=("fp32", "bf16", "fp16"),
