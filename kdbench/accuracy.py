@@ -50,7 +50,8 @@ def compare(logits: Array, reference: Array, labels: Array | None, precision: Pr
     tolerance = TOLERANCE[precision]
     finite: Array = np.logical_and.reduce(np.isfinite(logits), axis=1)
     predicted, expected = logits.argmax(axis=1), reference.argmax(axis=1)
-    deviation = np.abs(np.where(finite[:, None], logits - reference, 0.0)).max() / spread if spread else 0.0
+    # A reference without spread tells no image from another: there, the deviation is absolute.
+    deviation = np.abs(np.where(finite[:, None], logits - reference, 0.0)).max() / (spread or 1.0)
     ordered = np.sort(reference, axis=1)
     margin = ordered[:, -1] - ordered[:, -2]
     differs = predicted != expected
@@ -152,21 +153,22 @@ def infer_pipelined(
     """Do what `infer` does through `submit` and `wait`, with `depth` requests in flight."""
     subset = [array[:images] for array in inputs]
     logits = np.full((images, *specs[0].shape), np.nan, dtype=specs[0].dtype)
-    pending: dict[int, tuple[Array, ...]] = {}
+    pending: dict[int, tuple[tuple[Array, ...], tuple[Array, ...]]] = {}
 
     def complete() -> None:
         completed = runner.wait()
         if not completed:
             raise ContractError("wait() came back empty while requests were in flight.", phase="run")
         for tag, outputs in completed:
-            if pending.pop(tag, None) is None:
+            if tag not in pending:
                 raise ContractError(f"wait() gave back tag {tag}, which was not in flight.", phase="run")
             _collect(logits, tag, check_outputs(outputs, specs, batch)[0])
+            _unwritten(*pending.pop(tag))
 
     for first, arrays in batches(subset, batch):
         if len(pending) == depth:
             complete()
-        pending[first] = arrays
+        pending[first] = tuple(array.copy() for array in arrays), arrays
         runner.submit(arrays, first)
     while pending:
         complete()

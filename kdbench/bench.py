@@ -5,7 +5,6 @@ Every finished stage and block is in the journal before the next begins. Nothing
 
 from __future__ import annotations
 
-import signal
 import tempfile
 import time
 import uuid
@@ -14,7 +13,6 @@ from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from types import FrameType
 
 import msgspec
 from msgspec import structs
@@ -25,23 +23,25 @@ from kdbench.card import Card
 from kdbench.compiling import compile_jobs
 from kdbench.crew import Site
 from kdbench.errors import Interrupted, ResultError
+from kdbench.interruption import heard_once
 from kdbench.journal import Entry, Journal
 from kdbench.ledger import Ledger
 from kdbench.meter import Meter
-from kdbench.plan import Plan, Request as Request, plan as make_plan
-from kdbench.process import orphans_adopted
+from kdbench.orphans import orphans_adopted
+from kdbench.plan import Plan, plan as make_plan
+from kdbench.process import memory_limit_bytes
 from kdbench.progress import Progress, Report
 from kdbench.records import BackendRecord, Result, Run, Slice, Stretch, Subject, Window
-from kdbench.sections import BackendPlan, Limits, Profile
+from kdbench.request import Request as Request, asked_before, homeless, resolved
+from kdbench.sections import Limits
 from kdbench.spec import Student
-from kdbench.student import open_student, read_card
+from kdbench.student import read_card
 from kdbench.summary import summarise
 
 
 def plan(request: Request, report: Report | None = None) -> Plan:
     """Find out what can be measured here and how long it takes; measure nothing."""
-    with tempfile.TemporaryDirectory(prefix="kdbench-") as folder, orphans_adopted():
-        return _plan(request, Path(folder), report)
+    return _plan(request, cache.user_folder() / "logs", report)
 
 
 def run(request: Request, report: Report | None = None) -> Result:
@@ -50,14 +50,14 @@ def run(request: Request, report: Report | None = None) -> Result:
     Raises Interrupted when the user stops it: the journal then holds every finished block. A backend that
     fails is a record in the result, not an exception.
     """
-    with _stage(request.output) as folder:
-        planned = _plan(request, folder, report)
+    with _guarded(request.output) as folder:
+        planned = _plan(request, _logs(request.output), report)
         origin_ns = time.perf_counter_ns()
         header = _header(request, planned)
         with journal.create(journal.journal_path(request.output), header) as book:
             ledger = Ledger(planned.records, _logs(request.output))
             _measure(planned, ledger, book, folder, origin_ns, report, done=set())
-            _settle(ledger, book)
+            _fail_unmeasured(ledger, book)
         return _finish(request.output, book.path)
 
 
@@ -69,19 +69,20 @@ def resume(path: Path, report: Report | None = None) -> Result:
     """
     output = path.with_name(path.name.removesuffix(results.JOURNAL_SUFFIX))
     kept = journal.journal_path(output)
-    with _stage(output) as folder:
+    with _guarded(output) as folder:
         before = journal.fold(kept)
-        request = _asked_before(before, output)
-        planned = _plan(request, folder, report)
+        request = asked_before(before, output)
+        planned = _plan(request, _logs(request.output), report)
         _refuse_other_conditions(before, planned, request)
         done = journal.finished(kept)
         partial, book = journal.reopen(kept)
         with book:
             ledger = Ledger(partial.cells, _logs(output))
             ledger.depths.update({window.cell: window.depth for window in partial.windows})
+            ledger.stretched.update(stretch.cell for stretch in partial.stretches)
             origin_ns = time.perf_counter_ns() - _latest_ns(partial)
             _measure(planned, ledger, book, folder, origin_ns, report, done=done)
-            _settle(ledger, book)
+            _fail_unmeasured(ledger, book)
         return _finish(output, kept)
 
 
@@ -89,28 +90,28 @@ def survey(
     *, probe: bool, report: Report | None = None, plugins: Sequence[str] | None = None
 ) -> tuple[BackendRecord, ...]:
     """Tell what backends exist and, with `probe`, whether each works here; the known ones come last."""
-    with tempfile.TemporaryDirectory(prefix="kdbench-") as folder, orphans_adopted():
-        if report:
-            report(Progress("probe", "asking every backend", 0.0))
-        found = roster.names(plugins)
-        look = roster.probe if probe else roster.describe
-        asked = look(found, cache.user_folder(), Path(folder), Limits())
-        return (*(roster.record(one) for one in asked), *roster.missing(found))
+    if report:
+        report(Progress("probe", "asking every backend", 0.0))
+    found, folder = roster.names(plugins), cache.user_folder()
+    look = roster.probe if probe else roster.describe
+    asked = look(found, folder, folder / "logs", Limits())
+    return (*(roster.record(one) for one in asked), *roster.missing(found))
 
 
 def exit_code(result: Result, named: Sequence[str] = ()) -> int:
-    """Give 1 when a cell failed or is invalid, or a named backend measured nothing; else 0."""
-    bad = any(one.status in ("failed", "timed out", "invalid") for one in result.cells)
+    """Give 1 when a backend or a cell failed or is invalid, or a named one measured nothing; else 0."""
+    found = {one.status for one in result.backends} | {one.status for one in result.cells}
+    bad = found & {"failed", "timed out", "invalid"}
     measured = {one.cell.backend for one in result.cells if one.status == "measured"}
-    return int(bad or any(name not in measured for name in named) or not measured)
+    return int(bool(bad) or any(name not in measured for name in named) or not measured)
 
 
-def _plan(request: Request, folder: Path, report: Report | None) -> Plan:
+def _plan(request: Request, logs: Path, report: Report | None) -> Plan:
     if report:
         report(Progress("probe", "asking every backend", 0.0))
     named = request.backends or request.profile.plan.backends
     found = roster.chosen(roster.names(request.plugins), named)
-    asked = roster.probe(found, cache.user_folder(), folder, request.profile.limits)
+    asked = roster.probe(found, cache.user_folder(), logs, request.profile.limits)
     return make_plan(replace(request, backends=named), asked, environment.usable_cores())
 
 
@@ -133,7 +134,7 @@ def _measure(
         ledger=ledger,
         built=built,
         logs=folder,
-        memory_bytes=_memory_limit(planned.profile.limits),
+        memory_bytes=memory_limit_bytes(planned.profile.limits.memory_share),
         origin_ns=origin_ns,
         tell=meter.tell,
     )
@@ -158,21 +159,48 @@ def _blocks(site: Site, book: Journal, meter: Meter, done: journal.Finished) -> 
                     meter.enter(name, "", (block * len(cohorts) + number) / (blocks * len(cohorts)))
                     if (scenario, block, number) not in done:
                         book.append(measure(site, block, number, jobs))
+            for number, jobs in enumerate(_finalists(site, book, scenario, cohorts), len(cohorts)):
+                for block in range(blocks):
+                    if (scenario, block, number) not in done:
+                        book.append(measure(site, block, number, jobs))
+
+
+def _finalists(
+    site: Site, book: Journal, scenario: str, cohorts: Sequence[Sequence[int]]
+) -> list[tuple[int, int]]:
+    """Pair leader and runner-up of a group that never lived together, by job: they get blocks of their own.
+
+    Only the blocks of `cohorts` decide who they are, so that a resumed run comes to the same pairs.
+    """
+    so_far = journal.fold(book.path)
+    early = range(len(cohorts))
+    slices = tuple(one for one in so_far.slices if one.cohort in early)
+    windows = tuple(one for one in so_far.windows if one.cohort in early)
+    home = {cell: index for index, job in enumerate(site.plan.jobs) for cell in job.cells.values()}
+    pairs = []
+    for lead in summarise(structs.replace(so_far, slices=slices, windows=windows)).leads:
+        if lead.scenario == scenario and lead.runner_up is not None:
+            pair = (home[lead.leader], home[lead.runner_up])
+            if pair not in pairs and not any(set(pair) <= set(cohort) for cohort in cohorts):
+                pairs.append(pair)
+    return pairs
 
 
 def _alone(site: Site, book: Journal, meter: Meter) -> None:
-    """Do the passes in which one cell has the machine for itself."""
+    """Do the passes in which one cell has the machine for itself, with the cells that lack them."""
     profile = site.plan.profile
+    weighed = {index for index, record in enumerate(site.ledger.records) if record.memory is not None}
     passes = [
-        ("tail", tail_stretch, profile.tail.duration_s > 0),
-        ("memory", memory_pass, profile.memory.measure),
+        ("tail", tail_stretch, profile.tail.duration_s > 0, site.ledger.stretched),
+        ("memory", memory_pass, profile.memory.measure, weighed),
     ]
-    for name, measure, wanted in passes:
+    for name, measure, wanted, passed in passes:
         work = [
             (index, batch)
             for index, job in enumerate(site.plan.jobs)
             for batch, cell in job.cells.items()
             if site.ledger.alive(cell) and (name == "memory" or job.target.scenario == "latency")
+            if cell not in passed
         ]
         if not wanted or not work:
             continue
@@ -190,10 +218,10 @@ def _timed(book: Journal, name: str) -> Iterator[None]:
 
 
 @contextmanager
-def _stage(output: Path) -> Iterator[Path]:
+def _guarded(output: Path) -> Iterator[Path]:
     """Give a folder for logs; end every process, and turn an interruption into a sentence."""
     path = journal.journal_path(output)
-    with tempfile.TemporaryDirectory(prefix="kdbench-") as folder, _terminated_as_interrupted():
+    with tempfile.TemporaryDirectory(prefix="kdbench-") as folder, heard_once():
         try:
             with orphans_adopted():
                 yield Path(folder)
@@ -203,33 +231,16 @@ def _stage(output: Path) -> Iterator[Path]:
             raise Interrupted(f"Interrupted. {kept}", hint=hint) from None
 
 
-@contextmanager
-def _terminated_as_interrupted() -> Iterator[None]:
-    """Let a request to terminate end a run as Ctrl-C does."""
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    try:
-        before = signal.signal(signal.SIGTERM, interrupt)
-    except ValueError:  # not in the main thread, where signals are somebody else's
-        yield
-        return
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
 def _header(request: Request, planned: Plan) -> Result:
     card = read_card(request.student)
+    names = [one.name for one in planned.backends]
     return Result(
         run=Run(
             id=str(uuid.uuid4()),
             started_utc=_now(),
-            argv=tuple(_homeless(word) for word in request.argv),
+            argv=tuple(homeless(word) for word in request.argv),
             kdbench=__version__,
-            profile=msgspec.to_builtins(_resolved(request, planned.profile)),
+            profile=msgspec.to_builtins(resolved(request, planned.profile, names)),
             notes=planned.notes,
         ),
         subject=_subject(request.student, card),
@@ -237,34 +248,6 @@ def _header(request: Request, planned: Plan) -> Result:
         backends=planned.backends,
         cells=planned.records,
     )
-
-
-def _resolved(request: Request, profile: Profile) -> Profile:
-    """Put all that was asked for into the profile, so that a run can be resumed from it alone."""
-    names = request.backends or profile.plan.backends
-    own = dict(profile.backends)
-    for name in {*own, *request.options, *(names if request.devices else ())}:
-        mine = own.get(name, BackendPlan())
-        options = {**mine.options, **request.options.get(name, {})}
-        own[name] = structs.replace(mine, options=options, devices=request.devices or mine.devices)
-    student = _homeless(profile.plan.student)
-    plan = structs.replace(profile.plan, backends=tuple(names), student=student)
-    return structs.replace(profile, plan=plan, backends=own)
-
-
-def _asked_before(before: Result, output: Path) -> Request:
-    """Make the request of an interrupted run again from its journal."""
-    try:
-        profile = msgspec.convert(before.run.profile, Profile)
-    except msgspec.ValidationError as fault:
-        raise ResultError(f"The journal's profile is not one: {fault}.", hint="Start a new run.") from fault
-    student = open_student(str(Path(profile.plan.student).expanduser()))
-    return Request(student=student, profile=profile, output=output, backends=profile.plan.backends)
-
-
-def _homeless(text: str) -> str:
-    """Leave the user's name out of a path: results are made to be passed on."""
-    return text.replace(str(Path.home()), "~")
 
 
 def _subject(student: Student, card: Card) -> Subject:
@@ -291,11 +274,11 @@ def _environment(planned: Plan) -> dict[str, object]:
     return environment.host({name for one in planned.jobs for name in one.info.distributions})
 
 
-def _settle(ledger: Ledger, book: Journal) -> None:
+def _fail_unmeasured(ledger: Ledger, book: Journal) -> None:
     """Mark the cells that are planned, did not fail, and yet have nothing measured."""
     so_far = journal.fold(book.path)
     slices, windows = so_far.slices, so_far.windows
-    ledger.lament({one.cell for one in slices} | {one.cell for one in windows})
+    ledger.fail_unmeasured({one.cell for one in slices} | {one.cell for one in windows})
     book.append(Entry(kind="cells", cells=ledger.changes()))
 
 
@@ -326,12 +309,6 @@ def _latest_ns(result: Result) -> int:
 
 def _logs(output: Path) -> Path:
     return output.with_name(f"{output.stem}.logs")
-
-
-def _memory_limit(limits: Limits) -> int:
-    import psutil
-
-    return int(limits.memory_share * psutil.virtual_memory().available)
 
 
 def _now() -> str:

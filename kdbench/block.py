@@ -15,7 +15,7 @@ from kdbench.journal import Entry
 from kdbench.records import MemoryRecord, Samples, Slice, Stretch, Window
 from kdbench.schedule import visits
 
-DEPTH_TRIAL_S = 0.15
+DEPTH_TRIAL_S = 0.1
 
 
 def latency_block(site: Site, block: int, cohort: int, jobs: Sequence[int]) -> Entry:
@@ -54,7 +54,8 @@ def throughput_block(site: Site, block: int, cohort: int, jobs: Sequence[int]) -
             for turn, order in enumerate(visits(len(members), plan.throughput.rounds, block)):
                 for index in order:
                     if members[index].ready(batch):
-                        windows += _window(site, members[index], batch, block, turn)
+                        place = {"block": block, "cohort": cohort, "round": turn}
+                        windows += _window(site, members[index], batch, place)
         dismiss(site, members)
     return Entry(
         kind="windows",
@@ -144,7 +145,8 @@ def _collect(
         yield Samples(cell=cell, block=block, kind="tail" if kind == "tail" else "slices", **facts)
 
 
-def _window(site: Site, member: Member, batch: int, block: int, turn: int) -> list[Window]:
+def _window(site: Site, member: Member, batch: int, place: Mapping[str, int]) -> list[Window]:
+    """Let one worker keep its queue full for a window while all others stand."""
     found: list[Window] = []
     cell = member.cells[batch]
     with blamed(site, member, batch):
@@ -156,7 +158,7 @@ def _window(site: Site, member: Member, batch: int, block: int, turn: int) -> li
         facts = msgspec.structs.asdict(windowed)
         facts["started_ns"] = max(0, windowed.started_ns - site.origin_ns)
         depth = site.ledger.depths[cell]
-        found.append(Window(cell=cell, block=block, round=turn, depth=depth, **facts))
+        found.append(Window(cell=cell, depth=depth, **place, **facts))
     return found
 
 

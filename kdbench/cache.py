@@ -13,7 +13,7 @@ import os
 import shutil
 import stat
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -58,11 +58,15 @@ def user_folder() -> Path:
         if stat.S_IMODE(facts.st_mode) & 0o077:
             folder.chmod(0o700)
     except OSError as fault:
-        raise UsageError(
-            f"The cache folder {folder} cannot be used: {fault.strerror}.",
-            hint="Set KDBENCH_CACHE to a folder that can be written.",
-        ) from fault
+        raise _unusable(folder, fault) from fault
     return folder
+
+
+def _unusable(folder: Path, fault: OSError) -> UsageError:
+    return UsageError(
+        f"The cache folder {folder} cannot be used: {fault.strerror}.",
+        hint="Set KDBENCH_CACHE to a folder that can be written, on a disk with room.",
+    )
 
 
 def key(facts: Mapping[str, Any]) -> str:
@@ -87,11 +91,14 @@ def find(folder: Path, name: str) -> tuple[Entry, Path] | None:
 
 
 @contextlib.contextmanager
-def draft(folder: Path) -> Any:
+def draft(folder: Path) -> Iterator[Path]:
     """Give an empty folder to compile into, gone afterwards unless `keep` gave it a name."""
     home = folder / "artifacts"
-    home.mkdir(mode=0o700, parents=True, exist_ok=True)
-    workdir = Path(tempfile.mkdtemp(prefix=".draft-", dir=home))
+    try:
+        home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        workdir = Path(tempfile.mkdtemp(prefix=".draft-", dir=home))
+    except OSError as fault:
+        raise _unusable(folder, fault) from fault
     try:
         yield workdir
     finally:
@@ -99,15 +106,25 @@ def draft(folder: Path) -> Any:
 
 
 def keep(folder: Path, name: str, workdir: Path, artifact: str, compile_s: float) -> tuple[Entry, Path]:
-    """Give a compiled folder its name in the cache; if another run was quicker, theirs is as good."""
-    files = _digests(workdir)
-    size = sum((workdir / path).stat().st_size for path in files)
-    entry = Entry(version=VERSION, artifact=artifact, compile_s=compile_s, bytes=size, files=files)
-    (workdir / ENTRY).write_bytes(msgspec.json.encode(entry))
+    """Give a compiled folder its name in the cache; if another run was quicker, theirs is as good.
+
+    Raises UsageError when the cache does not take it.
+    """
     home = folder / "artifacts" / name
-    with contextlib.suppress(OSError):
+    try:
+        files = _digests(workdir)
+        size = sum((workdir / path).stat().st_size for path in files)
+        entry = Entry(version=VERSION, artifact=artifact, compile_s=compile_s, bytes=size, files=files)
+        (workdir / ENTRY).write_bytes(msgspec.json.encode(entry))
+        with contextlib.suppress(OSError):
+            workdir.rename(home)
+        if (kept := find(folder, name)) is not None:
+            return kept
+        # What stood in the way was not whole, and is gone now that it was looked at.
         workdir.rename(home)
-    return find(folder, name) or (entry, workdir)
+    except OSError as fault:
+        raise _unusable(folder, fault) from fault
+    return entry, home
 
 
 def _digests(home: Path) -> dict[str, str]:

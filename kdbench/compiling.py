@@ -11,9 +11,11 @@ from kdbench import cache, cpu, protocol
 from kdbench.crew import Built
 from kdbench.environment import versions
 from kdbench.errors import BackendError
+from kdbench.job import Job
 from kdbench.ledger import Ledger
-from kdbench.plan import Job, Plan
-from kdbench.process import Worker
+from kdbench.orphans import orphans_adopted
+from kdbench.plan import Plan
+from kdbench.process import Worker, memory_limit_bytes
 from kdbench.records import ArtifactRecord
 
 
@@ -33,7 +35,7 @@ def compile_jobs(
         if cached is not None:
             built[index] = _built(name, *cached, cached=True)
             continue
-        tell(str(job.label))
+        tell(job.label)
         made = _compile(plan, job, name, ledger, folder, logs)
         if made is not None:
             built[index] = made
@@ -63,16 +65,20 @@ def artifact_key(plan: Plan, job: Job) -> str:
 
 def _compile(plan: Plan, job: Job, name: str, ledger: Ledger, folder: Path, logs: Path) -> Built | None:
     limits, source = plan.profile.limits, job.source
-    log = logs / f"{job.label}-{job.target.scenario}-compile.log"
+    printed = logs / f"{job.label}-{job.target.scenario}-compile.log"
+    memory_bytes = memory_limit_bytes(limits.memory_share)
     with (
+        orphans_adopted(),
         cache.draft(folder) as workdir,
-        Worker(source.name, log, threads=job.target.threads, cpus=plan.cpus) as worker,
+        Worker(
+            source.name, printed, threads=job.target.threads, cpus=plan.cpus, memory_bytes=memory_bytes
+        ) as worker,
     ):
         try:
             opening = protocol.Open(
                 name=source.name, value=source.value, distribution=source.distribution, version=source.version
             )
-            worker.ask(opening, protocol.Opened, "describe", limits.describe_s)
+            worker.ask(opening, protocol.Opened, "import", limits.describe_s)
             request = protocol.Compile(student=plan.student, target=job.target, workdir=workdir)
             compiled = worker.ask(request, protocol.Compiled, "compile", limits.compile_s)
         except BackendError as fault:

@@ -6,7 +6,7 @@ A worker that fails takes its cells out of the block and never the block with it
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,12 +14,16 @@ import msgspec
 
 from kdbench import protocol
 from kdbench.errors import BackendError
+from kdbench.job import Job
 from kdbench.ledger import Ledger
 from kdbench.measure import SlicePlan
-from kdbench.plan import Job, Plan
+from kdbench.orphans import orphans_adopted
+from kdbench.plan import Plan
 from kdbench.process import Worker
 from kdbench.records import AccuracyRecord, ArtifactRecord, PlacementRecord
 from kdbench.stats import mcnemar
+
+PACE_S = 0.06
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,12 +57,15 @@ class Site:
 class Member:
     """A worker of a block with the job that it does.
 
-    cells: those that it can still be asked for, by batch size. blamed: whether one of them failed.
+    cells: those that it can still be asked for, by batch size. loaded: what it told of its session.
+    blamed: whether a cell of it failed.
     """
 
     job: Job
+    built: Built
     worker: Worker
     cells: dict[int, int] = field(default_factory=dict)
+    loaded: protocol.Loaded | None = None
     blamed: bool = False
 
     def ready(self, batch: int) -> bool:
@@ -70,26 +77,35 @@ class Member:
 def crew(
     site: Site, jobs: Sequence[int], block: int, what: str, only: int | None = None
 ) -> Iterator[list[Member]]:
-    """Start a worker per job, one after the other, each made ready, then stopped; end all at the end."""
-    members: list[Member] = []
-    try:
-        for index in jobs:
-            job = site.plan.jobs[index]
-            wanted = {
-                batch: cell
-                for batch, cell in job.cells.items()
-                if site.ledger.alive(cell) and only in (None, batch)
-            }
-            if wanted and index in site.built:
-                site.tell(f"{what}: {job.source.name}")
-                member = Member(job, _worker(site, job, block), wanted)
-                members.append(member)
-                _make_ready(site, member, index, block, first=block == 0)
+    """Start a worker per job, each made ready, then stopped; end all at the end.
+
+    They import their plugins at the same time. Loading comes one after the other where it is timed as
+    first output, else at the same time too.
+    """
+    with orphans_adopted(), ExitStack() as ends:
+        members = _enlist(site, jobs, block, only, ends)
+        _load(site, members, what)
+        for member in members:
+            site.tell(f"{what}: {member.job.source.name}")
+            _make_ready(site, member, first=block == 0)
         site.tell(what)
         yield members
-    finally:
-        for member in members:
-            member.worker.end()
+
+
+def _enlist(site: Site, jobs: Sequence[int], block: int, only: int | None, ends: ExitStack) -> list[Member]:
+    """Start a worker for each job that has a living cell and an artifact; `ends` will end them."""
+    members = []
+    for index in jobs:
+        job = site.plan.jobs[index]
+        wanted = {
+            batch: cell
+            for batch, cell in job.cells.items()
+            if site.ledger.alive(cell) and only in (None, batch)
+        }
+        if wanted and index in site.built:
+            worker = ends.enter_context(_worker(site, job, block))
+            members.append(Member(job, site.built[index], worker, wanted))
+    return members
 
 
 def _worker(site: Site, job: Job, block: int) -> Worker:
@@ -102,37 +118,60 @@ def _worker(site: Site, job: Job, block: int) -> Worker:
     )
 
 
-def _make_ready(site: Site, member: Member, index: int, block: int, *, first: bool) -> None:
-    """Load the artifact, then per batch size make the runner, verify it and warm it up."""
-    try:
-        loaded = _load(site, member, site.built[index])
-    except BackendError as fault:
-        member.blamed = True
-        site.ledger.fail(member.cells.values(), fault, member.worker)
-        member.cells.clear()
-        return
-    for batch, cell in list(member.cells.items()):
-        with blamed(site, member, batch):
-            call_ns = _prepare(site, member, batch, loaded)
-            _verify(site, member, batch, first=first)
-            _warm_up(site, member, batch)
-            if member.job.target.scenario == "latency":
-                site.ledger.first_output(cell, loaded.load_ns, call_ns)
-    if member.worker.alive:
-        member.worker.pause()
+def _load(site: Site, members: Sequence[Member], what: str) -> None:
+    """Connect the plugin in each worker and load its artifact."""
+    timed = any(member.job.target.scenario == "latency" for member in members)
+    for ask in (_send_open, _receive_opened):
+        _each(site, members, ask)
+    if timed:
+        for member in members:
+            site.tell(f"{what}: {member.job.source.name}")
+            _each(site, [member], _send_load)
+            _each(site, [member], _receive_loaded)
+    else:
+        for ask in (_send_load, _receive_loaded):
+            _each(site, members, ask)
 
 
-def _load(site: Site, member: Member, built: Built) -> protocol.Loaded:
-    job, limits = member.job, site.plan.profile.limits
-    source = job.source
+def _each(site: Site, members: Sequence[Member], step: Callable[[Site, Member], None]) -> None:
+    """Do one step with each member; whoever fails is out of the block with all its cells."""
+    for member in members:
+        if member.cells:
+            try:
+                step(site, member)
+            except BackendError as fault:
+                member.blamed = True
+                site.ledger.fail(member.cells.values(), fault, member.worker)
+                member.cells.clear()
+
+
+def _send_open(site: Site, member: Member) -> None:
+    source = member.job.source
     opening = protocol.Open(
         name=source.name, value=source.value, distribution=source.distribution, version=source.version
     )
-    member.worker.ask(opening, protocol.Opened, "describe", limits.describe_s)
+    member.worker.send(opening, "import")
+
+
+def _receive_opened(site: Site, member: Member) -> None:
+    member.worker.receive(protocol.Opened, "import", site.plan.profile.limits.describe_s)
+
+
+def _send_load(site: Site, member: Member) -> None:
     request = protocol.Load(
-        student=site.plan.student, target=job.target, artifact=built.artifact, workdir=built.workdir
+        student=site.plan.student,
+        target=member.job.target,
+        artifact=member.built.artifact,
+        workdir=member.built.workdir,
     )
-    loaded = member.worker.ask(request, protocol.Loaded, "load", limits.load_s)
+    member.worker.send(request, "load")
+
+
+def _receive_loaded(site: Site, member: Member) -> None:
+    """Take note of where the session runs; a fall-back is a failure."""
+    job = member.job
+    loaded = member.worker.receive(protocol.Loaded, "load", site.plan.profile.limits.load_s)
+    member.loaded = loaded
     placement = loaded.placement
     fallback = placement.device != job.target.device or placement.precision != job.target.precision
     record = PlacementRecord(
@@ -146,7 +185,7 @@ def _load(site: Site, member: Member, built: Built) -> protocol.Loaded:
         fallback=fallback,
     )
     for cell in member.cells.values():
-        site.ledger.update(cell, placement=record, artifact=built.record)
+        site.ledger.update(cell, placement=record, artifact=member.built.record)
     if fallback:
         raise BackendError(
             f"Asked for {job.target.precision} on {job.target.device}, it runs "
@@ -154,10 +193,22 @@ def _load(site: Site, member: Member, built: Built) -> protocol.Loaded:
             hint="A fall-back is not measured in the name of what was asked for.",
             phase="load",
         )
-    return loaded
 
 
-def _prepare(site: Site, member: Member, batch: int, loaded: protocol.Loaded) -> int:
+def _make_ready(site: Site, member: Member, *, first: bool) -> None:
+    """Make the runner of each batch size, verify it and warm it up; then let the worker stand."""
+    for batch, cell in list(member.cells.items()):
+        with blamed(site, member, batch):
+            call_ns = _prepare(site, member, batch)
+            _verify(site, member, batch, first=first)
+            _warm_up(site, member, batch)
+            if member.job.target.scenario == "latency" and member.loaded is not None:
+                site.ledger.first_output(cell, member.loaded.load_ns, call_ns)
+    if member.worker.alive:
+        member.worker.pause()
+
+
+def _prepare(site: Site, member: Member, batch: int) -> int:
     plan = site.plan.profile.latency
     slice_plan = SlicePlan(
         slice_s=plan.slice_s,
@@ -166,18 +217,20 @@ def _prepare(site: Site, member: Member, batch: int, loaded: protocol.Loaded) ->
         settle_calls=plan.settle_calls,
         settle_s=plan.settle_s,
     )
-    request = protocol.Prepare(batch=batch, depth=_most_depth(site, member.job, loaded), slice=slice_plan)
+    request = protocol.Prepare(batch=batch, depth=_most_depth(site, member), slice=slice_plan)
     return member.worker.ask(request, protocol.Prepared, "run", site.limit_s).call_ns
 
 
-def _most_depth(site: Site, job: Job, loaded: protocol.Loaded) -> int:
+def _most_depth(site: Site, member: Member) -> int:
     """Give the depth to make room for: what was asked, or for `auto` the deepest that is worth a try."""
+    job = member.job
     if job.target.scenario == "latency" or job.info.concurrency == "serial":
         return 1
     asked = site.plan.profile.throughput.depth
     if asked != "auto":
         return asked
-    return max(2 * (job.target.threads or 1), loaded.optimal_depth or 1)
+    recommended = member.loaded.optimal_depth if member.loaded else None
+    return max(2 * (job.target.threads or 1), recommended or 1)
 
 
 def _verify(site: Site, member: Member, batch: int, *, first: bool) -> None:
@@ -201,7 +254,10 @@ def _verify(site: Site, member: Member, batch: int, *, first: bool) -> None:
 
 def _warm_up(site: Site, member: Member, batch: int) -> None:
     plan, cell = site.plan.profile.latency, member.cells[batch]
-    request = protocol.WarmUp(batch=batch, at_least_s=plan.warm_up_s, at_most_s=plan.warm_up_max_s)
+    throughput = member.job.target.scenario == "throughput"
+    # A throughput window is long and begins with a full queue of its own: it only needs to know the pace.
+    at_least_s = min(plan.warm_up_s, PACE_S) if throughput else plan.warm_up_s
+    request = protocol.WarmUp(batch=batch, at_least_s=at_least_s, at_most_s=plan.warm_up_max_s)
     limit_s = site.limit_s + plan.warm_up_max_s
     warmed = member.worker.ask(request, protocol.Warmed, "run", limit_s)
     before = site.ledger.records[cell].warm_up_settled

@@ -26,8 +26,8 @@ ALIGNMENT_BYTES = 64
 
 def image_rows(entry: int, batch: int, images: int) -> Array:
     """Tell which images of the split make up entry `entry`: `(batch,)` indices, each entry another choice."""
-    stride = max(1, images // ENTRIES) if batch >= ENTRIES else batch
-    return (np.arange(batch) + entry * stride + entry * batch // images) % images
+    stride = max(1, min(batch, images // ENTRIES))
+    return (np.arange(batch) + entry * stride) % images
 
 
 def ring_of(runner: Runner, split: Sequence[Array], specs: Sequence[TensorSpec], batch: int) -> Ring:
@@ -63,13 +63,29 @@ def _check(entries: object, specs: Sequence[TensorSpec], batch: int, count: int)
     if not isinstance(entries, list) or len(entries) != count:
         raise ContractError(f"allocate_inputs({count}) did not answer a list of {count}.", phase="run")
     for entry in entries:
+        if not isinstance(entry, tuple) or len(entry) != len(specs):
+            raise ContractError(
+                f"allocate_inputs() did not answer tuples of {len(specs)} arrays each.", phase="run"
+            )
         for array, spec in zip(entry, specs, strict=True):
-            if array.shape != (batch, *spec.shape) or array.dtype != np.dtype(spec.dtype):
+            found = _differing(array, (batch, *spec.shape), spec.dtype)
+            if found:
                 raise ContractError(
-                    f"allocate_inputs() answered {array.dtype} {list(array.shape)} for {spec.name!r}; "
-                    f"the student declares {spec.dtype} {[batch, *spec.shape]}.",
+                    f"allocate_inputs() answered {found} for {spec.name!r}; writable, C-contiguous "
+                    f"{spec.dtype} {[batch, *spec.shape]} is promised.",
                     phase="run",
                 )
     starts = {array.ctypes.data for entry in entries for array in entry}
     if len(starts) != count * len(specs):
         raise ContractError("allocate_inputs() answered the same memory twice.", phase="run")
+
+
+def _differing(array: object, shape: tuple[int, ...], dtype: str) -> str:
+    """Name what an array is, if that is not what was promised."""
+    if not isinstance(array, np.ndarray):
+        return f"a value of type {type(array).__name__}"
+    if array.shape != shape or array.dtype != np.dtype(dtype):
+        return f"{array.dtype} {list(array.shape)}"
+    if not (array.flags.c_contiguous and array.flags.writeable):
+        return "an array that is read-only or not C-contiguous"
+    return ""

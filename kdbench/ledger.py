@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from statistics import median
 
 from msgspec import structs
 
+from kdbench import log
 from kdbench.errors import BackendError, PhaseTimeout, Unsupported
 from kdbench.process import Worker
 from kdbench.records import CellRecord, FirstOutput, Status
 
-KEPT_LOG_BYTES = 256 << 10
-
 
 class Ledger:
-    """The records of all cells; `logs` is where logs of failed workers go, made when the first one does."""
+    """The records of all cells; `logs` is where logs of failed workers go, made when the first one does.
+
+    depths: of cells whose best depth is known. stretched: cells whose tail was measured before this resume.
+    """
 
     def __init__(self, records: Sequence[CellRecord], logs: Path) -> None:
         self.records = list(records)
         self.depths: dict[int, int] = {}
+        self.stretched: set[int] = set()
         self._logs = logs
         self._changed: set[int] = set()
 
@@ -41,10 +43,10 @@ class Ledger:
             status = "unsupported"
         elif isinstance(fault, PhaseTimeout):
             status = "timed out"
-        log = self._keep_log(worker) if worker is not None and status != "unsupported" else ""
+        kept = log.keep(worker.log, self._logs, fault) if worker and status != "unsupported" else ""
         for index in indices:
             self.update(
-                index, status=status, phase=fault.phase, reason=fault.message, fix=fault.hint, log=log
+                index, status=status, phase=fault.phase, reason=fault.message, fix=fault.hint, log=kept
             )
 
     def first_output(self, index: int, load_ns: int, call_ns: int) -> None:
@@ -64,7 +66,7 @@ class Ledger:
             ),
         )
 
-    def lament(self, measured: Iterable[int]) -> None:
+    def fail_unmeasured(self, measured: Iterable[int]) -> None:
         """Mark as failed what is alive and was never measured: its worker died for another cell each time."""
         for index in set(range(len(self.records))) - set(measured):
             if self.alive(index):
@@ -76,14 +78,3 @@ class Ledger:
         changed = {index: self.records[index] for index in sorted(self._changed)}
         self._changed.clear()
         return changed
-
-    def _keep_log(self, worker: Worker) -> str:
-        try:
-            self._logs.mkdir(parents=True, exist_ok=True)
-            kept = self._logs / worker.log.name
-            with worker.log.open("rb") as log, kept.open("wb") as copy:
-                log.seek(max(0, worker.log.stat().st_size - KEPT_LOG_BYTES))
-                shutil.copyfileobj(log, copy)
-        except OSError:  # no room for a log is no reason to lose the result
-            return ""
-        return str(kept)

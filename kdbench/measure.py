@@ -171,7 +171,7 @@ class WarmUp:
 def warm_up(
     runner: Runner, ring: Ring, at_least_s: float, at_most_s: float, clock: Clock = perf_counter_ns
 ) -> WarmUp:
-    """Call until three windows in a row agree within `SETTLED`, at most `at_most_s`; never fail."""
+    """Call until three windows in a row agree within `SETTLED`, or for `at_most_s` to the end of a window."""
     from statistics import median
 
     begin = clock()
@@ -211,13 +211,16 @@ def time_stretch(
     call_ns: float,
     clock: Clock = perf_counter_ns,
 ) -> StretchTimes:
-    """Time calls without a break for `duration_s`, noting where each step of `step_s` begins."""
+    """Time calls without a break for `duration_s`, noting where each step of `step_s` begins.
+
+    A call belongs to the step in which it begins; one that outlasts a step leaves the next ones empty.
+    """
     chunk = max(1, int(step_s * 1e9 / CHUNKS_A_SLICE / max(call_ns, 1.0)))
     steps: list[int] = []
     first = samples.count
     begin = now = clock()
     while now - begin < duration_s * 1e9:
-        if now - begin >= len(steps) * step_s * 1e9:
+        while now - begin >= len(steps) * step_s * 1e9:
             steps.append(samples.count - first)
         outputs = time_calls(runner, ring, samples, chunk, clock)
         now = clock()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import selectors
 import signal
@@ -10,8 +9,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
@@ -19,7 +18,7 @@ from typing import Any, TypeVar
 import msgspec
 import psutil
 
-from kdbench import errors, protocol
+from kdbench import cgroup, errors, log, protocol
 from kdbench.errors import BackendError, PhaseTimeout
 from kdbench.usage import cpu_ns
 from kdbench.worker import Bonds
@@ -34,9 +33,12 @@ THREAD_VARIABLES = (
 )
 """What numerical libraries read when they are imported."""
 
-LOG_LIMIT_BYTES = 64 << 20
+GLANCE_S = 0.25
+"""A worker that takes longer to answer is looked at this often: is it alive, is it flooding its log?"""
+
 PATIENCE_S = 5.0
-PR_SET_CHILD_SUBREAPER = 36
+LIMITED_BY = {"import": "describe", "check": "run", "close": "run"}
+"""Phases that have no time limit of their own, and whose they share."""
 
 Answer = TypeVar("Answer")
 
@@ -47,20 +49,21 @@ class Worker:
     def __init__(
         self,
         name: str,
-        log: Path,
+        printed: Path,
         *,
         threads: int | None = None,
         cpus: Sequence[int] = (),
         memory_bytes: int | None = None,
     ) -> None:
         self.name = name
-        self.log = log
+        self.log = printed
         self.paused = False
         self.idle_cpu_ns = 0
+        self._ended = False
         self._pipe, theirs = socket.socketpair()
         bonds = Bonds(parent=os.getpid(), cpus=tuple(cpus), memory_bytes=memory_bytes)
         command = [sys.executable, "-P", "-m", "kdbench.worker", str(theirs.fileno())]
-        with theirs, log.open("ab") as output:
+        with theirs, printed.open("ab") as output:
             self._process = subprocess.Popen(
                 [*command, msgspec.json.encode(bonds).decode()],
                 stdin=subprocess.DEVNULL,
@@ -81,8 +84,13 @@ class Worker:
 
     @property
     def alive(self) -> bool:
-        """Whether the process still runs, or stands stopped."""
-        return self._process.poll() is None
+        """Whether the process still runs, or stands stopped.
+
+        A dead one is not buried before `kill`: until then its id, and its group's, is nobody else's.
+        """
+        if self._process.returncode is not None:
+            return False
+        return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
 
     @property
     def pid(self) -> int:
@@ -111,39 +119,60 @@ class Worker:
         self._pipe.settimeout(max(PATIENCE_S, limit_s))
         try:
             reply: Any = protocol.receive(self._pipe, protocol.Reply)
+        except TimeoutError:
+            raise self._unintelligible("it stops in the middle", phase) from None
         except (EOFError, OSError):
             raise self._gone(phase) from None
-        except msgspec.DecodeError as fault:
-            self.kill()
-            raise BackendError(f"The worker's answer is not one: {fault}.", phase=phase) from fault
+        except (msgspec.DecodeError, RecursionError) as fault:
+            raise self._unintelligible(str(fault), phase) from fault
         if isinstance(reply, protocol.Failed):
-            kind = getattr(errors, reply.kind, BackendError)
-            raise kind(reply.message, hint=reply.hint, phase=reply.phase)
-        assert isinstance(reply, answer), reply
+            kind = getattr(errors, reply.kind, None)
+            known = kind if isinstance(kind, type) and issubclass(kind, BackendError) else BackendError
+            raise known(reply.message, hint=reply.hint, phase=reply.phase or phase)
+        if not isinstance(reply, answer):
+            raise self._unintelligible(f"a {type(reply).__name__} was not asked for", phase)
         return reply
 
     def _wait(self, phase: str, limit_s: float) -> None:
+        """Wait until there is something to read; a worker whose children keep its pipe open may be dead."""
         deadline = time.monotonic() + limit_s
         with selectors.DefaultSelector() as selector:
             selector.register(self._pipe, selectors.EVENT_READ)
-            while not selector.select(max(0.0, min(1.0, deadline - time.monotonic()))):
-                if self.log.stat().st_size > LOG_LIMIT_BYTES:
-                    self.kill()
-                    printed = LOG_LIMIT_BYTES >> 20
-                    raise BackendError(f"It printed more than {printed} MiB and was killed.", phase=phase)
+            while not selector.select(max(0.0, min(GLANCE_S, deadline - time.monotonic()))):
+                self._refuse_flood(phase)
+                if not self.alive and not selector.select(0):
+                    raise self._gone(phase)
                 if time.monotonic() >= deadline:
-                    self.kill()
-                    raise PhaseTimeout(
-                        f"No answer within {limit_s:g} s; the process was killed.",
-                        hint=f"--timeout {phase}={4 * limit_s:g}s allows it more.",
-                        phase=phase,
-                    )
+                    raise self._overdue(phase, limit_s)
+        self._refuse_flood(phase)
+
+    def _refuse_flood(self, phase: str) -> None:
+        if log.flooded(self.log):
+            self.kill()
+            most = log.LIMIT_BYTES >> 20
+            raise BackendError(f"It printed more than {most} MiB and was killed.", phase=phase)
+
+    def _overdue(self, phase: str, limit_s: float) -> PhaseTimeout:
+        """End a worker that does not answer; what it was doing is left in its log by `faulthandler`."""
+        os.kill(self.pid, signal.SIGABRT)
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(1.0)
+        self.kill()
+        return PhaseTimeout(
+            f"No answer within {limit_s:g} s; the process was killed.",
+            hint=f"--timeout {LIMITED_BY.get(phase, phase)}={4 * limit_s:g}s allows it more.",
+            phase=phase,
+        )
+
+    def _unintelligible(self, fault: str, phase: str) -> BackendError:
+        self.kill()
+        return BackendError(f"The worker's answer is not one: {fault}.", phase=phase)
 
     def pause(self) -> None:
-        """Stop the process, all its threads, and wait until it stands."""
+        """Stop the process, all its threads and the children in its group, and wait until it stands."""
         if self.paused:
             return
-        os.kill(self.pid, signal.SIGSTOP)
+        os.killpg(self.pid, signal.SIGSTOP)
         seen = os.waitid(os.P_PID, self.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
         if seen is not None and seen.si_code == os.CLD_STOPPED:
             os.waitid(os.P_PID, self.pid, os.WSTOPPED)
@@ -151,9 +180,9 @@ class Worker:
         self.idle_cpu_ns = cpu_ns(self.pid)
 
     def resume(self) -> None:
-        """Let a stopped process go on."""
+        """Let a stopped process and its children go on."""
         if self.paused:
-            os.kill(self.pid, signal.SIGCONT)
+            os.killpg(self.pid, signal.SIGCONT)
             self.paused = False
 
     def leaked_ns(self) -> int:
@@ -163,7 +192,12 @@ class Worker:
         return max(0, leaked)
 
     def close(self, limit_s: float) -> None:
-        """Close the session and let the process end by itself; raises as `ask` does."""
+        """Close the session and let the process end by itself; raises as `ask` does.
+
+        One that died while it stood idle is told as a fault of the phase `run`.
+        """
+        if not self.alive:
+            raise self._gone("run")
         self.resume()
         self.ask(protocol.Close(), protocol.Closed, "close", limit_s)
         with suppress(subprocess.TimeoutExpired):
@@ -172,12 +206,13 @@ class Worker:
 
     def kill(self) -> None:
         """Kill the process and all that it started in its group; a stopped one too."""
+        if self._ended:
+            return
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)
-        if self._process.poll() is None:
-            self._process.kill()
+        self._process.kill()
         self._process.wait()
-        self.paused = False
+        self.paused, self._ended = False, True
 
     def end(self) -> None:
         """Make sure that nothing of this worker is left; calling it again does nothing."""
@@ -202,62 +237,18 @@ def _environment(threads: int | None) -> dict[str, str]:
     return environment
 
 
-def _ending(code: int, log: Path) -> str:
+def _ending(code: int, printed: Path) -> str:
     if code >= 0:
-        return f"The process ended by itself with exit code {code}."
-    name = signal.Signals(-code).name
-    said = signal.strsignal(-code) or name
-    told = f"The process was killed by {name} ({said.lower()})"
-    if any(
-        word in log_tail(log) for word in ("bad_alloc", "MemoryError", "out of memory", "Cannot allocate")
-    ):
+        told = f"The process ended by itself with exit code {code}"
+    else:
+        name = next((one.name for one in signal.Signals if one == -code), f"signal {-code}")
+        told = f"The process was killed by {name} ({signal.strsignal(-code)})"
+    if log.tells_of_memory(printed):
         return f"{told} after it ran out of memory."
-    return f"{told}."
+    return f"{told}, as the system does when memory runs out." if code == -signal.SIGKILL else f"{told}."
 
 
-def log_tail(log: Path, size: int = 64 << 10) -> str:
-    """Read the end of a log."""
-    with log.open("rb") as file:
-        file.seek(max(0, log.stat().st_size - size))
-        return file.read().decode(errors="replace")
-
-
-@contextmanager
-def orphans_adopted() -> Iterator[None]:
-    """Become the parent of whatever workers leave behind, and kill it on the way out.
-
-    A child that moved to a session of its own escapes the killing of its group; on Linux it
-    then falls to this process (PR_SET_CHILD_SUBREAPER).
-    """
-    if sys.platform != "linux":
-        yield
-        return
-    prctl = ctypes.CDLL(None).prctl
-    before = {child.pid for child in psutil.Process().children()}
-    prctl(PR_SET_CHILD_SUBREAPER, 1)
-    try:
-        yield
-    finally:
-        reap_orphans(keep=before)
-        prctl(PR_SET_CHILD_SUBREAPER, 0)
-
-
-def reap_orphans(keep: set[int]) -> None:
-    """Kill and bury every child of this process that is not in `keep`, with all that they started."""
-    while True:
-        orphans = [child for child in psutil.Process().children() if child.pid not in keep]
-        if not orphans:
-            return
-        for orphan in orphans:
-            for child in [*_descendants(orphan), orphan]:
-                with suppress(psutil.NoSuchProcess):
-                    child.kill()
-            with suppress(ChildProcessError):
-                os.waitpid(orphan.pid, 0)
-
-
-def _descendants(process: psutil.Process) -> list[psutil.Process]:
-    try:
-        return process.children(recursive=True)
-    except psutil.NoSuchProcess:
-        return []
+def memory_limit_bytes(share: float) -> int:
+    """Give this share of the memory that is available here now, within what control groups allow."""
+    available = psutil.virtual_memory().available
+    return int(share * min(available, cgroup.memory_limit_bytes() or available))

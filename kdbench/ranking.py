@@ -83,7 +83,7 @@ def throughput_costs(windows: Iterable[Window], cells: Container[int]) -> Costs:
     at: dict[int, dict[Moment, list[float]]] = defaultdict(lambda: defaultdict(list))
     for cell in by_cell:
         for one in at_settled_depth(by_cell[cell]) if cell in cells else ():
-            at[cell][one.block, 0, one.round].append(-math.log(images_per_s(one)))
+            at[cell][one.block, one.cohort, one.round].append(-math.log(images_per_s(one)))
     return Costs(at, fmean)
 
 

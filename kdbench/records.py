@@ -143,9 +143,9 @@ class AccuracyRecord(Record, frozen=True, kw_only=True):
 class FirstOutput(Record, frozen=True, kw_only=True):
     """Time from nothing to the first output, in fresh processes.
 
-    load_ns, call_ns: of each block, in order; `load` includes importing the vendor library.
+    load_ns, call_ns: of each fresh process, in order; `load` includes importing the vendor library.
     cold_ns: compile, load and first call of the first block, as on a machine that never saw the student.
-    warm_ns: median over the later blocks of load and first call, the artifact being there.
+    warm_ns: median over the later ones of load and first call, the artifact being there.
     """
 
     load_ns: tuple[int, ...] = ()
@@ -273,6 +273,7 @@ class Window(Record, frozen=True, kw_only=True):
 
     cell: Count
     block: Count
+    cohort: Count = 0
     round: Count = 0
     depth: Count
     started_ns: Nanoseconds

@@ -5,16 +5,19 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from kdbench import protocol
+from kdbench import log, protocol
 from kdbench.catalogue import KNOWN, explain
 from kdbench.discovery import Fault, Source, installed, read_described, write_described
 from kdbench.environment import versions
 from kdbench.errors import BackendError, KdbenchError
-from kdbench.process import Worker
+from kdbench.orphans import orphans_adopted
+from kdbench.process import Worker, memory_limit_bytes
 from kdbench.records import BackendRecord
 from kdbench.sections import Limits
 from kdbench.spec import Available, BackendInfo, Unavailable
@@ -55,7 +58,10 @@ def chosen(found: Sequence[Found], named: Sequence[str]) -> tuple[Found, ...]:
 
 
 def describe(found: Sequence[Found], folder: Path, logs: Path, limits: Limits) -> tuple[Found, ...]:
-    """Fill in what each backend is: from what was kept, else by asking it, all at once."""
+    """Fill in what each backend is: from what was kept, else by asking it, all at once.
+
+    folder: the user's cache. logs: where the log of one that fails is kept.
+    """
     known = [
         replace(one, info=read_described(folder / "described", one.source)) if one.source else one
         for one in found
@@ -64,32 +70,32 @@ def describe(found: Sequence[Found], folder: Path, logs: Path, limits: Limits) -
 
 
 def probe(found: Sequence[Found], folder: Path, logs: Path, limits: Limits) -> tuple[Found, ...]:
-    """Fill in what each backend is and whether it works here, by asking it, all at once."""
+    """Fill in what each backend is and whether it works here, by asking it, all at once; see `describe`."""
     return _asked(found, folder, logs, limits, probe=True)
 
 
 def _asked(
     found: Sequence[Found], folder: Path, logs: Path, limits: Limits, *, probe: bool
 ) -> tuple[Found, ...]:
-    workers: dict[str, Worker] = {}
-    try:
+    memory_bytes = memory_limit_bytes(limits.memory_share)
+    with orphans_adopted(), tempfile.TemporaryDirectory(prefix="kdbench-") as printed, ExitStack() as stack:
+        workers: dict[str, Worker] = {}
         for one in found:
             if one.source is not None and one.fault is None and (probe or one.info is None):
-                workers[one.name] = Worker(one.name, logs / f"{one.name}-probe.log")
-                workers[one.name].send(_opening(one.source), "describe")
+                worker = Worker(one.name, Path(printed, f"{one.name}-probe.log"), memory_bytes=memory_bytes)
+                workers[one.name] = stack.enter_context(worker)
+                with suppress(BackendError):  # told when its answer is waited for
+                    worker.send(_opening(one.source), "import")
         return tuple(
-            _ask(one, workers[one.name], folder, limits, probe=probe) if one.name in workers else one
+            _ask(one, workers[one.name], folder, logs, limits, probe=probe) if one.name in workers else one
             for one in found
         )
-    finally:
-        for worker in workers.values():
-            worker.end()
 
 
-def _ask(one: Found, worker: Worker, folder: Path, limits: Limits, *, probe: bool) -> Found:
+def _ask(one: Found, worker: Worker, folder: Path, logs: Path, limits: Limits, *, probe: bool) -> Found:
     assert one.source is not None
     try:
-        opened = worker.receive(protocol.Opened, "describe", limits.describe_s)
+        opened = worker.receive(protocol.Opened, "import", limits.describe_s)
         write_described(folder / "described", one.source, opened.info)
         one = replace(one, info=opened.info)
         if not probe:
@@ -97,7 +103,8 @@ def _ask(one: Found, worker: Worker, folder: Path, limits: Limits, *, probe: boo
         probed = worker.ask(protocol.Probe(), protocol.Probed, "probe", limits.probe_s)
         return replace(one, answer=probed.available or probed.unavailable)
     except BackendError as fault:
-        return replace(one, fault=Fault(one.name, fault.phase, str(fault), worker.log))
+        kept = log.keep(worker.log, logs, fault)
+        return replace(one, fault=Fault(one.name, fault.phase, str(fault), Path(kept) if kept else None))
 
 
 def _opening(source: Source) -> protocol.Open:
@@ -120,8 +127,8 @@ def record(one: Found) -> BackendRecord:
         versions=versions(one.info.distributions) if one.info else {},
     )
     if one.fault is not None:
-        log = str(one.fault.log) if one.fault.log else ""
-        return _with(base, status="failed", phase=one.fault.phase, reason=one.fault.reason, log=log)
+        kept = str(one.fault.log) if one.fault.log else ""
+        return _with(base, status="failed", phase=one.fault.phase, reason=one.fault.reason, log=kept)
     if isinstance(one.answer, Unavailable):
         return _with(base, status="unavailable", reason=one.answer.reason, fix=one.answer.fix)
     if isinstance(one.answer, Available):

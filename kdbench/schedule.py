@@ -35,6 +35,8 @@ def orders(count: int) -> tuple[tuple[int, ...], ...]:
 
 def visits(count: int, rounds: int, block: int) -> tuple[tuple[int, ...], ...]:
     """Give the orders of one block's rounds; from block to block the cycle is entered one pair later."""
+    if not count:
+        return ()
     cycle = orders(count)
     start = 2 * block % len(cycle)
     return tuple(cycle[(start + turn) % len(cycle)] for turn in range(rounds))

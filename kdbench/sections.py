@@ -62,13 +62,13 @@ class Latency(Section, frozen=True, kw_only=True):
 
     blocks: Blocks = 3
     rounds: Annotated[int, Meta(ge=1, le=10_000)] = 8
-    slice_s: Annotated[float, Meta(ge=0.001, le=60)] = 0.1
+    slice_s: Annotated[float, Meta(ge=0.001, le=60)] = 0.06
     calls_min: Calls = 5
     calls_aim: Calls = 40
     settle_calls: Calls = 10
     settle_s: SecondsOrNone = 0.02
-    warm_up_s: SecondsOrNone = 0.3
-    warm_up_max_s: SecondsOrNone = 3.0
+    warm_up_s: SecondsOrNone = 0.12
+    warm_up_max_s: SecondsOrNone = 1.0
 
 
 class Throughput(Section, frozen=True, kw_only=True):

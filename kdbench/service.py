@@ -7,63 +7,23 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from typing import Any
 
 from kdbench import accuracy, measure, protocol, stats, window
 from kdbench.backends import Backend, load_plugin
 from kdbench.discovery import Source
-from kdbench.errors import BackendError, ContractError
-from kdbench.inputs import image_rows, ring_of
-from kdbench.spec import Available, Pipelined, Runner, Session, Student, Target
-from kdbench.student import Evaluation, load_evaluation, read_card
+from kdbench.errors import ContractError
+from kdbench.lane import Lane, Loaded, compare_last, infer, phase, refuse_cache, ring_for
+from kdbench.spec import Available, Pipelined
+from kdbench.student import load_evaluation, read_card
 from kdbench.usage import Usage, peak_memory_bytes, resident_bytes, usage
 from kdbench.wire import artifact_from_json, artifact_to_json
 
-if TYPE_CHECKING:
-    from kdbench.spec import Array
-
 RAW_SAMPLES = 2000
 """Up to so many samples of a cell and block are kept raw, more of them as a histogram."""
-
-
-@dataclass
-class Lane:
-    """The runners of one batch size with their inputs, samples and expected outputs."""
-
-    batch: int
-    depth: int
-    plan: measure.SlicePlan
-    runners: list[Runner]
-    rings: list[measure.Ring]
-    samples: measure.Samples = field(default_factory=measure.Samples)
-    call_ns: float = 1e6
-    expected: Array | None = None
-
-    @property
-    def runner(self) -> Runner:
-        """The runner of the blocking loop."""
-        return self.runners[0]
-
-
-@dataclass
-class Loaded:
-    """An open session with the data that it is checked and timed with, and a lane per batch size.
-
-    base_bytes: resident memory before the runtime was loaded, the data included.
-    """
-
-    student: Student
-    target: Target
-    session: Session
-    evaluation: Evaluation
-    trained: bool
-    base_bytes: int | None
-    lanes: dict[int, Lane] = field(default_factory=dict)
 
 
 @dataclass
@@ -126,25 +86,20 @@ def _prepare(service: Service, request: protocol.Prepare) -> protocol.Prepared:
     pipelined = service.backend.info.concurrency == "pipelined"
     begin = time.perf_counter_ns()
     runner = service.backend.run(loaded.session, request.batch, request.depth if pipelined else 1)
-    with _phase("run"):
+    with phase("run"):
         accuracy.check_outputs(runner(first), loaded.student.outputs, request.batch)
     elapsed = time.perf_counter_ns() - begin
-    ring = _ring(loaded, runner, request.batch)
+    ring = ring_for(loaded, runner, request.batch)
     loaded.lanes[request.batch] = Lane(request.batch, request.depth, request.slice, [runner], [ring])
     return protocol.Prepared(call_ns=elapsed)
-
-
-def _ring(loaded: Loaded, runner: Runner, batch: int) -> measure.Ring:
-    with _phase("run"):
-        return ring_of(runner, loaded.evaluation.inputs, loaded.student.inputs, batch)
 
 
 def _check(service: Service, request: protocol.Check) -> protocol.Checked:
     loaded, lane = service.loaded, service.loaded.lanes[request.batch]
     evaluation, precision = loaded.evaluation, loaded.target.precision
     images = min(request.images or len(evaluation.labels), len(evaluation.labels))
-    with _phase("check"):
-        logits = _infer(lane, evaluation, loaded.student.outputs, images)
+    with phase("check"):
+        logits = infer(lane, evaluation, loaded.student.outputs, images)
     lane.expected = logits
     labels = evaluation.labels[:images] if loaded.trained else None
     agreement = accuracy.compare(logits, evaluation.logits[:images], labels, precision)
@@ -152,16 +107,9 @@ def _check(service: Service, request: protocol.Check) -> protocol.Checked:
     return protocol.Checked(**facts, fault=accuracy.fault(agreement, precision))
 
 
-def _infer(lane: Lane, evaluation: Evaluation, outputs: Sequence[Any], images: int) -> Array:
-    runner = lane.runner
-    if lane.depth > 1 and isinstance(runner, Pipelined):
-        return accuracy.infer_pipelined(runner, evaluation.inputs, outputs, lane.batch, images, lane.depth)
-    return accuracy.infer(runner, evaluation.inputs, outputs, lane.batch, images)
-
-
 def _warm_up(service: Service, request: protocol.WarmUp) -> protocol.Warmed:
     lane = service.loaded.lanes[request.batch]
-    with _phase("run"):
+    with phase("run"):
         result = measure.warm_up(lane.runner, lane.rings[0], request.at_least_s, request.at_most_s)
     lane.call_ns = result.call_ns
     return protocol.Warmed(calls=result.calls, call_ns=result.call_ns, settled=result.settled)
@@ -171,10 +119,10 @@ def _time_slice(service: Service, request: protocol.TimeSlice) -> protocol.Slice
     lane = service.loaded.lanes[request.batch]
     before = usage()
     started = time.perf_counter_ns()
-    with measure.collector_frozen(), _phase("run"):
+    with measure.collector_frozen(), phase("run"):
         times = measure.time_slice(lane.runner, lane.rings[0], lane.samples, lane.plan, lane.call_ns)
     spent = usage().since(before)
-    _spot_check(service.loaded, lane, times.outputs)
+    compare_last(service.loaded, lane, times.outputs)
     shape = stats.slice_statistics(lane.samples.since(times.first))
     return protocol.Sliced(
         started_ns=started,
@@ -189,6 +137,7 @@ def _time_slice(service: Service, request: protocol.TimeSlice) -> protocol.Slice
 
 def _collect(service: Service, request: protocol.Collect) -> protocol.Collected:
     lane = service.loaded.lanes[request.batch]
+    refuse_cache(service.loaded, lane)
     values = lane.samples.since(0)
     lane.samples = measure.Samples()
     if len(values) <= RAW_SAMPLES:
@@ -201,7 +150,7 @@ def _find_depth(service: Service, request: protocol.FindDepth) -> protocol.Found
     lane = service.loaded.lanes[request.batch]
     rates: dict[int, float] = {}
     for depth in _depths(service, lane):
-        with measure.collector_frozen(), _phase("run"):
+        with measure.collector_frozen(), phase("run"):
             times = _window(service, lane, depth, int(request.trial_s * 1e9))
         rates[depth] = times.batches / times.duration_ns
     return protocol.Found(depth=max(rates, key=lambda depth: rates[depth]))
@@ -224,7 +173,7 @@ def _time_window(service: Service, request: protocol.TimeWindow) -> protocol.Win
     duration_ns = max(int(request.window_s * 1e9), int(request.latencies * lane.call_ns))
     before = usage()
     started = time.perf_counter_ns()
-    with measure.collector_frozen(), _phase("run"):
+    with measure.collector_frozen(), phase("run"):
         times = _window(service, lane, request.depth, duration_ns)
     spent = usage().since(before)
     return protocol.Windowed(
@@ -244,7 +193,7 @@ def _window(service: Service, lane: Lane, depth: int, duration_ns: int) -> windo
     while len(lane.runners) < depth:
         more = service.backend.run(service.loaded.session, lane.batch, 1)
         lane.runners.append(more)
-        lane.rings.append(_ring(service.loaded, more, lane.batch))
+        lane.rings.append(ring_for(service.loaded, more, lane.batch))
     return window.window_threads(lane.runners[:depth], lane.rings[:depth], duration_ns)
 
 
@@ -253,12 +202,12 @@ def _time_stretch(service: Service, request: protocol.TimeStretch) -> protocol.S
     first = lane.samples.count
     before = usage()
     started = time.perf_counter_ns()
-    with measure.collector_frozen(), _phase("run"):
+    with measure.collector_frozen(), phase("run"):
         times = measure.time_stretch(
             lane.runner, lane.rings[0], lane.samples, request.duration_s, request.step_s, lane.call_ns
         )
     spent = usage().since(before)
-    _spot_check(service.loaded, lane, times.outputs)
+    compare_last(service.loaded, lane, times.outputs)
     values = lane.samples.since(first)
     edges = [*times.steps, times.calls]
     medians = tuple(
@@ -278,7 +227,7 @@ def _measure_memory(service: Service, _: protocol.MeasureMemory) -> protocol.Mea
 def _close(service: Service, _: protocol.Close) -> protocol.Closed:
     loaded = service.loaded
     loaded.lanes.clear()
-    with _phase("close"):
+    with phase("close"):
         loaded.session.close()
         loaded.session.close()
     return protocol.Closed()
@@ -303,46 +252,3 @@ _HANDLERS: dict[type, Callable[[Service, Any], Any]] = {
 
 def _spent(spent: Usage) -> dict[str, int]:
     return {name: getattr(spent, name) for name in ("cpu_ns", "run_delay_ns", "switches", "steal_ns")}
-
-
-def _spot_check(loaded: Loaded, lane: Lane, outputs: tuple[Array, ...]) -> None:
-    """Compare the last outputs of the timed loop with what the same images gave when checked.
-
-    A runner that answers from a cache or from a buffer that is not ready is caught here.
-    """
-    if lane.expected is None:
-        return
-    rows = image_rows(lane.rings[0].last, lane.batch, len(loaded.evaluation.labels))
-    known = rows < len(lane.expected)
-    answer = accuracy.check_outputs(outputs, loaded.student.outputs, lane.batch)[0][known]
-    expected = lane.expected[rows[known]]
-    limit = accuracy.TOLERANCE[loaded.target.precision] * float(loaded.evaluation.logits.std())
-    same = np.isclose(answer, expected, rtol=0.0, atol=limit, equal_nan=True)
-    if not bool(same.all()):
-        raise ContractError(
-            "Outputs of the timed loop are not those that the same images gave before it: "
-            "a stale buffer, or an answer from a cache.",
-            phase="run",
-        )
-
-
-class _phase:  # noqa: N801  # reads as a statement
-    """Turn whatever a plugin's runner or session raises into a BackendError of this phase."""
-
-    def __init__(self, phase: str) -> None:
-        self.phase = phase
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: type[BaseException] | None, fault: BaseException | None, _: object) -> None:
-        if fault is None or isinstance(fault, KeyboardInterrupt):
-            return
-        if isinstance(fault, BackendError):
-            fault.phase = fault.phase or self.phase
-            return
-        if isinstance(fault, MemoryError):
-            raise BackendError(f"Out of memory. {fault}".rstrip(), phase=self.phase) from fault
-        told = str(fault).strip().splitlines()
-        first = f": {told[0]}" if told else ""
-        raise BackendError(f"{type(fault).__name__}{first}", phase=self.phase) from fault

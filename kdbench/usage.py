@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import resource
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,7 +50,7 @@ def cpu_ns(pid: int) -> int:
 
 
 def peak_memory_bytes() -> int | None:
-    """Read the peak of this process's resident memory since it was started or last forgotten."""
+    """Read the peak of this process's resident memory since it was started."""
     return _status_bytes("VmHWM")
 
 
@@ -59,13 +60,16 @@ def resident_bytes() -> int | None:
 
 
 def _schedstats(pid: str) -> list[tuple[int, int]]:
+    """Give the time that each living thread of a process ran, and that it waited for a CPU."""
     stats = []
     try:
-        for thread in Path(f"/proc/{pid}/task").iterdir():
+        threads = list(Path(f"/proc/{pid}/task").iterdir())
+    except OSError:
+        return []
+    for thread in threads:
+        with suppress(OSError, ValueError):  # a thread that has just ended
             ran, delay, _ = (thread / "schedstat").read_text().split()
             stats.append((int(ran), int(delay)))
-    except (OSError, ValueError):  # no such file system, or a thread that has just ended
-        pass
     return stats
 
 

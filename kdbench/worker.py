@@ -13,11 +13,23 @@ import resource
 import signal
 import socket
 import sys
-from typing import Any
+import textwrap
+import traceback
+from contextlib import suppress
+from typing import TYPE_CHECKING
 
 import msgspec
 
+if TYPE_CHECKING:
+    from kdbench import protocol
+
 PR_SET_PDEATHSIG = 1
+
+RESERVE_BYTES = 32 << 20
+"""What a worker gets beyond its limit once memory ran out, so that it can still say so."""
+
+PRINTED, LONGEST = 4000, 400
+"""Characters of a fault that are looked at, and that are told; the log has all of it."""
 
 
 class Bonds(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,6 +49,8 @@ def bind(bonds: Bonds) -> None:
     Thread pools count the CPUs and inherit the affinity when their library is imported.
     """
     faulthandler.enable()
+    # What was printed before a crash would be lost in a buffer.
+    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # a text file as long as nobody replaced it
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -44,8 +58,9 @@ def bind(bonds: Bonds) -> None:
             os.sched_setaffinity(0, bonds.cpus)
     if os.getppid() != bonds.parent:
         os._exit(1)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if bonds.memory_bytes:
-        resource.setrlimit(resource.RLIMIT_DATA, (bonds.memory_bytes, bonds.memory_bytes))
+        _limit_memory(bonds.memory_bytes)
     _volunteer_for_the_killer()
 
 
@@ -63,6 +78,7 @@ def serve(pipe: socket.socket) -> None:
     from kdbench import protocol, service
 
     state: service.Service | None = None
+    reply: protocol.Reply
     while True:
         try:
             request = protocol.receive(pipe, protocol.Request)
@@ -74,41 +90,60 @@ def serve(pipe: socket.socket) -> None:
             else:
                 assert state is not None
                 reply = state.answer(request)
-        except KeyboardInterrupt:
-            return
-        except BaseException as fault:  # whatever a plugin does, the parent is told in which phase
-            reply = _failure(fault, request)
-        protocol.send(pipe, reply)
+        except BaseException as fault:  # whatever a plugin does, SystemExit included, the parent is told
+            reply = _failure(fault)
+        try:
+            protocol.send(pipe, reply)
+        except (TypeError, ValueError, OverflowError) as fault:  # an answer that JSON cannot hold
+            protocol.send(pipe, _failure(fault))
         if isinstance(reply, protocol.Closed):
             return
 
 
-def _failure(fault: BaseException, request: Any) -> Any:
-    import traceback
-
+def _failure(fault: BaseException) -> protocol.Failed:
+    """Put a fault into words, the traceback into the log; a phase that it does not know the parent does."""
     from kdbench import protocol
     from kdbench.errors import BackendError, KdbenchError
+    from kdbench.strict import clean
 
-    traceback.print_exception(fault)
-    sys.stderr.flush()
-    phase = type(request).__name__.lower()
-    if isinstance(fault, BackendError):
-        return protocol.Failed(
-            kind=type(fault).__name__, phase=fault.phase or phase, message=fault.message, hint=fault.hint
-        )
+    _allow_the_reserve()
+    # Not print: a plugin may have closed or replaced the standard streams.
+    with suppress(OSError):
+        os.write(2, "".join(traceback.format_exception(fault)).encode(errors="replace"))
+    kind, phase, hint = "BackendError", "", ""
     if isinstance(fault, KdbenchError):
-        return protocol.Failed(kind="BackendError", phase=phase, message=fault.message, hint=fault.hint)
-    told = f"Out of memory. {fault}" if isinstance(fault, MemoryError) else f"{type(fault).__name__}: {fault}"
-    return protocol.Failed(kind="BackendError", phase=phase, message=told.strip())
+        told, hint = fault.message, fault.hint
+    elif isinstance(fault, MemoryError):
+        told = f"Out of memory. {fault}"
+    else:
+        told = f"{type(fault).__name__}: {fault}".removesuffix(": ")
+    if isinstance(fault, BackendError):
+        kind, phase = type(fault).__name__, fault.phase
+    message = textwrap.shorten(clean(told[:PRINTED]), LONGEST, placeholder=" …")
+    return protocol.Failed(kind=kind, phase=phase, message=message, hint=clean(hint[:PRINTED]))
+
+
+def _limit_memory(limit_bytes: int) -> None:
+    hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
+    most = limit_bytes + RESERVE_BYTES
+    most = most if hard == resource.RLIM_INFINITY else min(most, hard)
+    resource.setrlimit(resource.RLIMIT_DATA, (min(limit_bytes, most), most))
+
+
+def _allow_the_reserve() -> None:
+    hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
+    resource.setrlimit(resource.RLIMIT_DATA, (hard, hard))
 
 
 def main() -> None:
     """Run a worker; its end, however it comes, is the end of the process."""
     descriptor, bonds = int(sys.argv[1]), msgspec.json.decode(sys.argv[2], type=Bonds)
     bind(bonds)
+    os.set_inheritable(descriptor, False)
     with socket.socket(fileno=descriptor) as pipe:
         serve(pipe)
-    sys.stdout.flush()
+    with suppress(AttributeError, OSError, ValueError):
+        sys.stdout.flush()
     # A vendor's threads or exit handlers may hang or crash a finished process; nothing is left to do in it.
     os._exit(0)
 

@@ -1,4 +1,4 @@
-"""Wheels of the core and of every plugin, in an environment outside the repository, run in an empty folder."""
+"""Wheels of the core and of every plugin, installed outside the repository, run in an empty folder."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def python(wheels: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Make an environment with the wheels; third parties' packages are lent by the one that runs the tests."""
+    """Make an environment with the wheels; others' packages are lent by the one that runs the tests."""
     home = tmp_path_factory.mktemp("outside") / "venv"
     venv.create(home, with_pip=False, symlinks=True)
     scheme = {"base": str(home), "platbase": str(home)}
