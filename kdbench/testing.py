@@ -18,7 +18,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from importlib.metadata import packages_distributions
@@ -38,6 +38,7 @@ from kdbench.spec import (
     Available,
     Pipelined,
     Runner,
+    Scalar,
     Session,
     Student,
     Target,
@@ -118,11 +119,13 @@ class BackendContract:
 
     student: name of an embedded student or path of a bundle.
     device: id of the device to test; empty takes the first that the probe names.
+    options: of the backend, where they differ from its defaults.
     """
 
     backend: ClassVar[str]
     student: ClassVar[str] = "digits-2x5"
     device: ClassVar[str] = ""
+    options: ClassVar[Mapping[str, Scalar]] = {}
 
     @pytest.fixture(scope="class")
     @classmethod
@@ -152,13 +155,13 @@ class BackendContract:
     def opened(
         cls, connected: Backend, available: Available, tmp_path_factory: pytest.TempPathFactory
     ) -> Iterator[Opened]:
-        """The student compiled and loaded: fp32 if it has that, one thread, options at their defaults."""
+        """The student compiled and loaded: fp32 if it has that, one thread."""
         student, device = open_student(cls.student), cls.device or available.devices[0].id
         target = Target(
             device=device,
             precision=_precisions(connected, available, device)[0],
             batch_sizes=BATCH_SIZES,
-            options=check_options(connected.info, {}),
+            options=check_options(connected.info, cls.options),
         )
         workdir = tmp_path_factory.mktemp("workdir")
         artifact = connected.compile(student, target, workdir)
