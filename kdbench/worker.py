@@ -25,9 +25,6 @@ if TYPE_CHECKING:
 
 PR_SET_PDEATHSIG = 1
 
-RESERVE_BYTES = 32 << 20
-"""What a worker gets beyond its limit once memory ran out, so that it can still say so."""
-
 PRINTED, LONGEST = 4000, 400
 """Characters of a fault that are looked at, and that are told; the log has all of it."""
 
@@ -62,6 +59,12 @@ def bind(bonds: Bonds) -> None:
     if bonds.memory_bytes:
         _limit_memory(bonds.memory_bytes)
     _volunteer_for_the_killer()
+
+
+def _limit_memory(most_bytes: int) -> None:
+    hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
+    most_bytes = most_bytes if hard == resource.RLIM_INFINITY else min(most_bytes, hard)
+    resource.setrlimit(resource.RLIMIT_DATA, (most_bytes, most_bytes))
 
 
 def _volunteer_for_the_killer() -> None:
@@ -102,11 +105,10 @@ def serve(pipe: socket.socket) -> None:
 
 def _failure(fault: BaseException) -> protocol.Failed:
     """Put a fault into words, the traceback into the log; a phase that it does not know the parent does."""
-    from kdbench import protocol
+    from kdbench import errors, protocol
     from kdbench.errors import BackendError, KdbenchError
     from kdbench.strict import clean
 
-    _allow_the_reserve()
     # Not print: a plugin may have closed or replaced the standard streams.
     with suppress(OSError):
         os.write(2, "".join(traceback.format_exception(fault)).encode(errors="replace"))
@@ -118,21 +120,11 @@ def _failure(fault: BaseException) -> protocol.Failed:
     else:
         told = f"{type(fault).__name__}: {fault}".removesuffix(": ")
     if isinstance(fault, BackendError):
-        kind, phase = type(fault).__name__, fault.phase
+        # A plugin may have made a kind of its own; the parent knows the one that it is made of.
+        kind = next(one.__name__ for one in type(fault).__mro__ if one.__module__ == errors.__name__)
+        phase = fault.phase
     message = textwrap.shorten(clean(told[:PRINTED]), LONGEST, placeholder=" …")
     return protocol.Failed(kind=kind, phase=phase, message=message, hint=clean(hint[:PRINTED]))
-
-
-def _limit_memory(limit_bytes: int) -> None:
-    hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
-    most = limit_bytes + RESERVE_BYTES
-    most = most if hard == resource.RLIM_INFINITY else min(most, hard)
-    resource.setrlimit(resource.RLIMIT_DATA, (min(limit_bytes, most), most))
-
-
-def _allow_the_reserve() -> None:
-    hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
-    resource.setrlimit(resource.RLIMIT_DATA, (hard, hard))
 
 
 def main() -> None:
