@@ -5,35 +5,30 @@ Started with MODEL BATCH THREADS sync|throughput; each line holds a number of se
 
 from __future__ import annotations
 
-import json
+import re
 import subprocess
 import sys
-import tempfile
-from pathlib import Path
 
 
 def main() -> None:
     """Serve runs until standard input ends."""
     model, batch, threads, kind = sys.argv[1], sys.argv[2], sys.argv[3], sys.argv[4]
     for line in sys.stdin:
-        with tempfile.TemporaryDirectory() as folder:
-            command = [
-                *("benchmark_app", "-m", model, "-shape", f"[{batch},3,16,16]", "-d", "CPU"),
-                *("-t", str(max(1, round(float(line)))), "-infer_precision", "f32"),
-                *("-nthreads", threads, "-ip", "f32"),
-                *("-report_type", "no_counters", "-report_folder", folder, "-json_stats"),
-            ]
-            command += (
-                ["-hint", "none", "-nstreams", "1", "-nireq", "1", "-api", "sync"]
-                if kind == "sync"
-                else ["-hint", "throughput", "-api", "async"]
-            )
-            subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-            results = json.loads((Path(folder) / "benchmark_report.json").read_text())["execution_results"]
+        command = [
+            *("benchmark_app", "-m", model, "-shape", f"[{batch},3,16,16]", "-d", "CPU"),
+            *("-t", str(max(1, round(float(line)))), "-infer_precision", "f32"),
+            *("-nthreads", threads, "-ip", "f32"),
+        ]
         if kind == "sync":
-            print(1e6 * float(results["latency_median"]), flush=True)
+            command += ["-hint", "none", "-nstreams", "1", "-nireq", "1", "-api", "sync"]
+            figure, scale = r"Median:\s+([\d.]+) (us|ms)", {"us": 1e3, "ms": 1e6}
         else:
-            print(float(results["throughput"]), flush=True)
+            command += ["-hint", "throughput", "-api", "async"]
+            figure, scale = r"Throughput:\s+([\d.]+) (FPS)", {"FPS": 1.0}
+        done = subprocess.run(command, check=True, capture_output=True, text=True)
+        found = re.search(figure, done.stdout)
+        assert found is not None, done.stdout
+        print(float(found[1]) * scale[found[2]], flush=True)
 
 
 if __name__ == "__main__":
