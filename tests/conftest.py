@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import itertools
+import signal
 import sys
 import textwrap
 from collections.abc import Callable, Iterator, Mapping
@@ -53,6 +54,15 @@ HEALTHY_HOOKS = {
             return lambda inputs: (numpy.zeros((batch_size, session.classes), numpy.float32),)
     """,
 }
+
+
+@pytest.fixture(scope="session", autouse=True)
+def signals_heard():
+    """Hear what the caller of pytest may have ignored, as `nohup` does: children inherit it."""
+    before = {number: signal.signal(number, signal.SIG_DFL) for number in (signal.SIGHUP, signal.SIGTERM)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture
