@@ -149,7 +149,8 @@ def test_a_withheld_percentile_says_what_it_needs_and_has(measured):
 
 def test_tails_have_columns_of_their_own_where_they_were_measured(measured):
     tails = synthetic.samples(0, 70_000.0, blocks=1, calls=700, kind="tail")
-    text = shown(render.result, summarise(replace(measured, samples=(*measured.samples, *tails))), width=200)
+    long = replace(measured, samples=(*measured.samples, *tails), stretches=(synthetic.stretch(0),))
+    text = shown(render.result, summarise(long), width=200)
     header = next(line for line in text.splitlines() if "p90" in line)
     assert "p99" in header
     assert "p99.9" not in header
@@ -326,3 +327,12 @@ def test_the_unit_suits_the_smallest_value(values, unit):
 )
 def test_durations_are_told_as_people_say_them(seconds, text):
     assert figures.duration(seconds) == text
+
+
+def test_blocks_that_disagree_wildly_are_not_called_a_tie(measured):
+    lead = measured.leads[0]
+    wild = replace(
+        lead, verdict="tie", runner_up=lead.runner_up, ratio=107.4, low=1e-4, high=1e7, detectable=9e4
+    )
+    text = shown(render.result, replace(measured, leads=(wild, *measured.leads[1:])), width=200)
+    assert "cannot be told apart: their blocks disagree so much that less than 1,000 times" in text

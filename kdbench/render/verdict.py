@@ -14,6 +14,10 @@ from kdbench.spec import SCENARIOS, Scenario
 from kdbench.summary import allowed_drop
 
 UNREACHED = "not reached"
+UNDECIDED = 1.0
+"""Where even twice as fast would not have shown, calling it a tie would say too much."""
+
+LARGEST_FOLD = 1000
 _SEVERITY = ("ok", "doubtful", "bad")
 
 
@@ -54,6 +58,13 @@ def _lead(lead: Lead, result: Result) -> str:
     interval = f"95 % interval {low} to {high}, {count(lead.blocks, 'block')}"
     if lead.verdict == "ahead":
         return f"{first} is {by} times as fast as {second} ({interval})."
+    if lead.detectable is not None and lead.detectable > UNDECIDED:
+        fold = min(1 + lead.detectable, LARGEST_FOLD)
+        return (
+            f"{first} and {second} cannot be told apart: their blocks disagree so much that less than "
+            f"{fold:,.0f} times would not have shown ({count(lead.blocks, 'block')}). A quieter machine "
+            "would tell."
+        )
     seen = percent(lead.detectable or 0.0)
     return f"{first} and {second} tie: {by} times ({interval}); a lead above {seen} would have shown."
 
