@@ -7,35 +7,33 @@ from __future__ import annotations
 
 import tempfile
 import time
-import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 
-import msgspec
 from msgspec import structs
 
-from kdbench import __version__, cache, environment, journal, results, roster
+from kdbench import cache, environment, journal, results, roster
 from kdbench.block import latency_block, memory_pass, tail_stretch, throughput_block
-from kdbench.card import Card
 from kdbench.compiling import compile_jobs
-from kdbench.crew import Site
 from kdbench.errors import Interrupted, ResultError
+from kdbench.finalists import finalists
+from kdbench.header import header, now, refuse_other_conditions
 from kdbench.interruption import heard_once
 from kdbench.journal import Entry, Journal
 from kdbench.ledger import Ledger
+from kdbench.member import Site
 from kdbench.meter import Meter
 from kdbench.orphans import orphans_adopted
 from kdbench.plan import Plan, plan as make_plan
 from kdbench.process import memory_limit_bytes
 from kdbench.progress import Progress, Report
-from kdbench.records import BackendRecord, Result, Run, Slice, Stretch, Subject, Window
-from kdbench.request import Request as Request, asked_before, homeless, resolved
+from kdbench.records import BackendRecord, Result, Slice, Stretch, Window
+from kdbench.request import Request as Request, asked_before
 from kdbench.sections import Limits
-from kdbench.spec import Student
-from kdbench.student import read_card
+from kdbench.spec import Scenario
+from kdbench.strict import clean
 from kdbench.summary import summarise
 
 
@@ -53,11 +51,11 @@ def run(request: Request, report: Report | None = None) -> Result:
     with _guarded(request.output) as folder:
         planned = _plan(request, _logs(request.output), report)
         origin_ns = time.perf_counter_ns()
-        header = _header(request, planned)
-        with journal.create(journal.journal_path(request.output), header) as book:
+        with journal.create(journal.journal_path(request.output), header(request, planned)) as book:
             ledger = Ledger(planned.records, _logs(request.output))
-            _measure(planned, ledger, book, folder, origin_ns, report, done=set())
-            _fail_unmeasured(ledger, book)
+            with _room_made(book.path):
+                _measure(planned, ledger, book, folder, origin_ns, report, done=set())
+                _fail_unmeasured(ledger, book)
         return _finish(request.output, book.path)
 
 
@@ -73,7 +71,7 @@ def resume(path: Path, report: Report | None = None) -> Result:
         before = journal.fold(kept)
         request = asked_before(before, output)
         planned = _plan(request, _logs(request.output), report)
-        _refuse_other_conditions(before, planned, request)
+        refuse_other_conditions(before, planned, request)
         done = journal.finished(kept)
         partial, book = journal.reopen(kept)
         with book:
@@ -81,8 +79,9 @@ def resume(path: Path, report: Report | None = None) -> Result:
             ledger.depths.update({window.cell: window.depth for window in partial.windows})
             ledger.stretched.update(stretch.cell for stretch in partial.stretches)
             origin_ns = time.perf_counter_ns() - _latest_ns(partial)
-            _measure(planned, ledger, book, folder, origin_ns, report, done=done)
-            _fail_unmeasured(ledger, book)
+            with _room_made(kept):
+                _measure(planned, ledger, book, folder, origin_ns, report, done=done)
+                _fail_unmeasured(ledger, book)
         return _finish(output, kept)
 
 
@@ -145,12 +144,12 @@ def _measure(
 
 def _blocks(site: Site, book: Journal, meter: Meter, done: journal.Finished) -> None:
     profile = site.plan.profile
-    stages = (
+    stages: tuple[tuple[Scenario, str, int, Callable[..., Entry]], ...] = (
         ("latency", "latency blocks", profile.latency.blocks, latency_block),
         ("throughput", "throughput blocks", profile.throughput.blocks, throughput_block),
     )
     for scenario, name, blocks, measure in stages:
-        cohorts = site.plan.cohorts(scenario)  # type: ignore[arg-type]  # a literal out of a tuple
+        cohorts = site.plan.cohorts(scenario)
         if not cohorts:
             continue
         with _timed(book, name):
@@ -159,31 +158,11 @@ def _blocks(site: Site, book: Journal, meter: Meter, done: journal.Finished) -> 
                     meter.enter(name, "", (block * len(cohorts) + number) / (blocks * len(cohorts)))
                     if (scenario, block, number) not in done:
                         book.append(measure(site, block, number, jobs))
-            for number, jobs in enumerate(_finalists(site, book, scenario, cohorts), len(cohorts)):
+            for number, pair in enumerate(finalists(site.plan, book.path, scenario, cohorts), len(cohorts)):
                 for block in range(blocks):
+                    meter.enter(name, "", 1.0)
                     if (scenario, block, number) not in done:
-                        book.append(measure(site, block, number, jobs))
-
-
-def _finalists(
-    site: Site, book: Journal, scenario: str, cohorts: Sequence[Sequence[int]]
-) -> list[tuple[int, int]]:
-    """Pair leader and runner-up of a group that never lived together, by job: they get blocks of their own.
-
-    Only the blocks of `cohorts` decide who they are, so that a resumed run comes to the same pairs.
-    """
-    so_far = journal.fold(book.path)
-    early = range(len(cohorts))
-    slices = tuple(one for one in so_far.slices if one.cohort in early)
-    windows = tuple(one for one in so_far.windows if one.cohort in early)
-    home = {cell: index for index, job in enumerate(site.plan.jobs) for cell in job.cells.values()}
-    pairs = []
-    for lead in summarise(structs.replace(so_far, slices=slices, windows=windows)).leads:
-        if lead.scenario == scenario and lead.runner_up is not None:
-            pair = (home[lead.leader], home[lead.runner_up])
-            if pair not in pairs and not any(set(pair) <= set(cohort) for cohort in cohorts):
-                pairs.append(pair)
-    return pairs
+                        book.append(measure(site, block, number, pair))
 
 
 def _alone(site: Site, book: Journal, meter: Meter) -> None:
@@ -218,6 +197,18 @@ def _timed(book: Journal, name: str) -> Iterator[None]:
 
 
 @contextmanager
+def _room_made(path: Path) -> Iterator[None]:
+    """Say how to go on where something cannot be written: all that was finished is in the journal."""
+    try:
+        yield
+    except ResultError as fault:
+        if not isinstance(fault.__cause__, OSError):
+            raise
+        hint = f"Make room, or mend what stands in the way, then: kdbench run --resume {clean(str(path))}"
+        raise ResultError(fault.message, hint=hint) from fault
+
+
+@contextmanager
 def _guarded(output: Path) -> Iterator[Path]:
     """Give a folder for logs; end every process, and turn an interruption into a sentence."""
     path = journal.journal_path(output)
@@ -231,49 +222,6 @@ def _guarded(output: Path) -> Iterator[Path]:
             raise Interrupted(f"Interrupted. {kept}", hint=hint) from None
 
 
-def _header(request: Request, planned: Plan) -> Result:
-    card = read_card(request.student)
-    names = [one.name for one in planned.backends]
-    return Result(
-        run=Run(
-            id=str(uuid.uuid4()),
-            started_utc=_now(),
-            argv=tuple(homeless(word) for word in request.argv),
-            kdbench=__version__,
-            profile=msgspec.to_builtins(resolved(request, planned.profile, names)),
-            notes=planned.notes,
-        ),
-        subject=_subject(request.student, card),
-        environment=_environment(planned),
-        backends=planned.backends,
-        cells=planned.records,
-    )
-
-
-def _subject(student: Student, card: Card) -> Subject:
-    teacher = card.teacher
-    return Subject(
-        student=student.name,
-        student_sha256=student.sha256,
-        task=student.task,
-        classes=student.classes,
-        trained=card.trained,
-        parameters=student.parameters,
-        macs=student.macs,
-        data=card.data.generator,
-        data_sha256=card.files["evaluation"].sha256,
-        images=card.data.evaluation,
-        teacher=teacher.name if teacher else "",
-        teacher_sha256=teacher.sha256 if teacher else "",
-        teacher_parameters=teacher.parameters if teacher else None,
-        ladder=tuple(msgspec.to_builtins(row) for row in card.ladder),
-    )
-
-
-def _environment(planned: Plan) -> dict[str, object]:
-    return environment.host({name for one in planned.jobs for name in one.info.distributions})
-
-
 def _fail_unmeasured(ledger: Ledger, book: Journal) -> None:
     """Mark the cells that are planned, did not fail, and yet have nothing measured."""
     so_far = journal.fold(book.path)
@@ -285,21 +233,17 @@ def _fail_unmeasured(ledger: Ledger, book: Journal) -> None:
 def _finish(output: Path, path: Path) -> Result:
     """Fold the journal into the result file; the journal goes only when that is on the disk."""
     folded = journal.fold(path)
-    whole = structs.replace(folded.run, status="complete", finished_utc=_now())
+    whole = structs.replace(folded.run, status="complete", finished_utc=now())
     result = summarise(structs.replace(folded, run=whole))
-    results.write(result, output)
+    with _room_made(path):
+        if output.exists():
+            raise ResultError(
+                f"{clean(str(output))} appeared while the run went on, and no result is overwritten.",
+                hint=f"Move it away, then: kdbench run --resume {clean(str(path))}",
+            )
+        results.write(result, output)
     path.unlink()
     return result
-
-
-def _refuse_other_conditions(before: Result, planned: Plan, request: Request) -> None:
-    again = "Start a new one: `kdbench run`."
-    if before.subject.student_sha256 != request.student.sha256:
-        raise ResultError(f"The student {before.subject.student} is not what it was.", hint=again)
-    if tuple(one.cell for one in before.cells) != planned.cells:
-        raise ResultError("The backends found now give another plan than the run began with.", hint=again)
-    if differing := environment.differences(before.environment, _environment(planned)):
-        raise ResultError(f"The run cannot go on: {'; '.join(differing)}.", hint=again)
 
 
 def _latest_ns(result: Result) -> int:
@@ -309,7 +253,3 @@ def _latest_ns(result: Result) -> int:
 
 def _logs(output: Path) -> Path:
     return output.with_name(f"{output.stem}.logs")
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

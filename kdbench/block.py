@@ -6,12 +6,15 @@ The block is the unit of replication. What a function measures comes back as the
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Any
 
 import msgspec
 
 from kdbench import protocol
-from kdbench.crew import Member, Site, blamed, crew, dismiss
+from kdbench.crew import crew, dismiss
 from kdbench.journal import Entry
+from kdbench.member import Member, Site, blamed
 from kdbench.records import MemoryRecord, Samples, Slice, Stretch, Window
 from kdbench.schedule import visits
 
@@ -23,14 +26,12 @@ def latency_block(site: Site, block: int, cohort: int, jobs: Sequence[int]) -> E
     plan = site.plan.profile
     slices: list[Slice] = []
     samples: list[Samples] = []
-    with crew(site, jobs, block, f"latency block {block + 1} of {plan.latency.blocks}") as members:
+    what, place = f"latency block {block + 1} of {plan.latency.blocks}", _place(block, cohort)
+    with crew(site, jobs, what, place=place) as members:
         for batch in plan.plan.batches:
-            orders = visits(len(members), plan.latency.rounds, block)
-            for turn, order in enumerate(orders):
-                for position, index in enumerate(order):
-                    if members[index].ready(batch):
-                        place = {"block": block, "cohort": cohort, "round": turn, "position": position}
-                        slices += _visit(site, members, members[index], batch, place)
+            for member, turn, position in _turns(members, batch, plan.latency.rounds, block):
+                visit = {"block": block, "cohort": cohort, "round": turn, "position": position}
+                slices += _visit(site, members, member, batch, visit)
             for member in members:
                 samples += _collect(site, member, batch, block)
         dismiss(site, members)
@@ -49,13 +50,11 @@ def throughput_block(site: Site, block: int, cohort: int, jobs: Sequence[int]) -
     """Measure one block of throughput windows of a cohort's jobs, given by index."""
     plan = site.plan.profile
     windows: list[Window] = []
-    with crew(site, jobs, block, f"throughput block {block + 1} of {plan.throughput.blocks}") as members:
+    what, place = f"throughput block {block + 1} of {plan.throughput.blocks}", _place(block, cohort)
+    with crew(site, jobs, what, place=place) as members:
         for batch in plan.plan.batches:
-            for turn, order in enumerate(visits(len(members), plan.throughput.rounds, block)):
-                for index in order:
-                    if members[index].ready(batch):
-                        place = {"block": block, "cohort": cohort, "round": turn}
-                        windows += _window(site, members[index], batch, place)
+            for member, turn, _ in _turns(members, batch, plan.throughput.rounds, block):
+                windows += _window(site, member, batch, {"block": block, "cohort": cohort, "round": turn})
         dismiss(site, members)
     return Entry(
         kind="windows",
@@ -69,20 +68,18 @@ def throughput_block(site: Site, block: int, cohort: int, jobs: Sequence[int]) -
 
 def tail_stretch(site: Site, index: int, batch: int) -> Entry:
     """Time one latency cell of a job, alone and uninterrupted."""
-    job, tail = site.plan.jobs[index], site.plan.profile.tail
-    cell = job.cells[batch]
+    tail = site.plan.profile.tail
+    cell = site.plan.jobs[index].cells[batch]
     stretches: list[Stretch] = []
     samples: list[Samples] = []
-    with crew(site, [index], 1, f"tail of {site.plan.cells[cell]}", only=batch) as members:
+    with _alone(site, index, batch, "tail") as members:
         for member in members:
             with blamed(site, member, batch):
                 member.worker.resume()
                 limit_s = site.limit_s + 2 * tail.duration_s
                 asked = protocol.TimeStretch(batch=batch, duration_s=tail.duration_s, step_s=tail.step_s)
                 found = member.worker.ask(asked, protocol.Stretched, "run", limit_s)
-                facts = msgspec.structs.asdict(found)
-                facts["started_ns"] = max(0, found.started_ns - site.origin_ns)
-                stretches.append(Stretch(cell=cell, step_s=tail.step_s, **facts))
+                stretches.append(Stretch(cell=cell, step_s=tail.step_s, **_facts(site, found)))
                 samples += _collect(site, member, batch, 0, kind="tail")
         dismiss(site, members)
     return Entry(
@@ -97,7 +94,7 @@ def memory_pass(site: Site, index: int, batch: int) -> Entry:
     """Measure the memory of one cell in a fresh process that does nothing else."""
     job = site.plan.jobs[index]
     cell = job.cells[batch]
-    with crew(site, [index], 1, f"memory of {site.plan.cells[cell]}", only=batch) as members:
+    with _alone(site, index, batch, "memory") as members:
         for member in members:
             with blamed(site, member, batch):
                 member.worker.resume()
@@ -107,11 +104,35 @@ def memory_pass(site: Site, index: int, batch: int) -> Entry:
                 if found.peak_bytes is None or found.base_bytes is None:
                     record = MemoryRecord(reason="this system does not tell a process's peak")
                 else:
-                    peak = max(0, found.peak_bytes - found.base_bytes)
-                    record = MemoryRecord(peak_bytes=peak, base_bytes=found.base_bytes)
+                    record = MemoryRecord(peak_bytes=found.peak_bytes, base_bytes=found.base_bytes)
                 site.ledger.update(cell, memory=record)
         dismiss(site, members)
     return Entry(kind="cells", cells=site.ledger.changes())
+
+
+def _place(block: int, cohort: int) -> str:
+    return f"block{block + 1}-cohort{cohort + 1}"
+
+
+def _alone(site: Site, index: int, batch: int, name: str) -> AbstractContextManager[list[Member]]:
+    """Give the crew of one job that has the machine for itself, with one cell."""
+    cell = site.plan.cells[site.plan.jobs[index].cells[batch]]
+    return crew(site, [index], f"{name} of {cell}", place=f"{name}-batch{batch}", only=batch)
+
+
+def _turns(
+    members: Sequence[Member], batch: int, rounds: int, block: int
+) -> Iterator[tuple[Member, int, int]]:
+    """Give whose turn it is, in which round and at which position, of those that can still be asked."""
+    for turn, order in enumerate(visits(len(members), rounds, block)):
+        for position, index in enumerate(order):
+            if members[index].ready(batch):
+                yield members[index], turn, position
+
+
+def _facts(site: Site, timed: protocol.Sliced | protocol.Windowed | protocol.Stretched) -> dict[str, Any]:
+    """Give what was timed as plain facts, its beginning counted from that of the run."""
+    return {**msgspec.structs.asdict(timed), "started_ns": max(0, timed.started_ns - site.origin_ns)}
 
 
 def _visit(
@@ -124,9 +145,8 @@ def _visit(
         member.worker.resume()
         sliced = member.worker.ask(protocol.TimeSlice(batch=batch), protocol.Sliced, "run", site.limit_s)
         member.worker.pause()
-        facts = msgspec.structs.asdict(sliced)
-        facts["started_ns"] = max(0, sliced.started_ns - site.origin_ns)
         leaked_ns = sum(other.leaked_ns() for other in others)
+        facts = _facts(site, sliced)
         found.append(Slice(cell=member.cells[batch], leaked_ns=leaked_ns, **place, **facts))
     return found
 
@@ -155,10 +175,8 @@ def _window(site: Site, member: Member, batch: int, place: Mapping[str, int]) ->
             site.ledger.depths[cell] = _find_depth(site, member, batch)
         windowed = _ask_window(site, member, batch, site.plan.profile.throughput.window_s)
         member.worker.pause()
-        facts = msgspec.structs.asdict(windowed)
-        facts["started_ns"] = max(0, windowed.started_ns - site.origin_ns)
         depth = site.ledger.depths[cell]
-        found.append(Window(cell=cell, depth=depth, **place, **facts))
+        found.append(Window(cell=cell, depth=depth, **place, **_facts(site, windowed)))
     return found
 
 

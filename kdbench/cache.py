@@ -13,6 +13,7 @@ import os
 import shutil
 import stat
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,10 @@ import msgspec
 from msgspec import Struct
 
 from kdbench.errors import UsageError
+
+DRAFT = ".draft-"
+DRAFT_S = 86_400.0
+"""No compilation is allowed to take longer: an older draft is what a killed run left."""
 
 ENTRY = "entry.json"
 VERSION = 1
@@ -92,11 +97,15 @@ def find(folder: Path, name: str) -> tuple[Entry, Path] | None:
 
 @contextlib.contextmanager
 def draft(folder: Path) -> Iterator[Path]:
-    """Give an empty folder to compile into, gone afterwards unless `keep` gave it a name."""
+    """Give an empty folder to compile into, gone afterwards unless `keep` gave it a name.
+
+    What runs that were killed left here more than a day ago goes first.
+    """
     home = folder / "artifacts"
     try:
         home.mkdir(mode=0o700, parents=True, exist_ok=True)
-        workdir = Path(tempfile.mkdtemp(prefix=".draft-", dir=home))
+        _sweep(home)
+        workdir = Path(tempfile.mkdtemp(prefix=DRAFT, dir=home))
     except OSError as fault:
         raise _unusable(folder, fault) from fault
     try:
@@ -125,6 +134,14 @@ def keep(folder: Path, name: str, workdir: Path, artifact: str, compile_s: float
     except OSError as fault:
         raise _unusable(folder, fault) from fault
     return entry, home
+
+
+def _sweep(home: Path) -> None:
+    before_s = time.time() - DRAFT_S
+    for left in home.glob(f"{DRAFT}*"):
+        with contextlib.suppress(OSError):
+            if left.lstat().st_mtime < before_s:
+                shutil.rmtree(left, ignore_errors=True)
 
 
 def _digests(home: Path) -> dict[str, str]:

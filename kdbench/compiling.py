@@ -8,15 +8,16 @@ from dataclasses import asdict
 from pathlib import Path
 
 from kdbench import cache, cpu, protocol
-from kdbench.crew import Built
 from kdbench.environment import versions
 from kdbench.errors import BackendError
 from kdbench.job import Job
 from kdbench.ledger import Ledger
+from kdbench.member import Built
 from kdbench.orphans import orphans_adopted
 from kdbench.plan import Plan
 from kdbench.process import Worker, memory_limit_bytes
 from kdbench.records import ArtifactRecord
+from kdbench.roster import opening
 
 
 def compile_jobs(
@@ -75,10 +76,7 @@ def _compile(plan: Plan, job: Job, name: str, ledger: Ledger, folder: Path, logs
         ) as worker,
     ):
         try:
-            opening = protocol.Open(
-                name=source.name, value=source.value, distribution=source.distribution, version=source.version
-            )
-            worker.ask(opening, protocol.Opened, "import", limits.describe_s)
+            worker.ask(opening(source), protocol.Opened, "import", limits.describe_s)
             request = protocol.Compile(student=plan.student, target=job.target, workdir=workdir)
             compiled = worker.ask(request, protocol.Compiled, "compile", limits.compile_s)
         except BackendError as fault:

@@ -5,94 +5,46 @@ A worker that fails takes its cells out of the block and never the block with it
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
-from pathlib import Path
 
 import msgspec
 
 from kdbench import protocol
 from kdbench.errors import BackendError
 from kdbench.job import Job
-from kdbench.ledger import Ledger
 from kdbench.measure import SlicePlan
+from kdbench.member import Member, Site, blamed
 from kdbench.orphans import orphans_adopted
-from kdbench.plan import Plan
 from kdbench.process import Worker
-from kdbench.records import AccuracyRecord, ArtifactRecord, PlacementRecord
+from kdbench.records import AccuracyRecord, PlacementRecord
+from kdbench.roster import opening
 from kdbench.stats import mcnemar
 
 PACE_S = 0.06
 
 
-@dataclass(frozen=True, slots=True)
-class Built:
-    """A compiled artifact, ready to be loaded: its JSON, the folder that it lies in, and its record."""
-
-    artifact: str
-    workdir: Path
-    record: ArtifactRecord
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Site:
-    """What all blocks of a run share. `origin_ns` is the start of the run by the monotonic clock."""
-
-    plan: Plan
-    ledger: Ledger
-    built: Mapping[int, Built]
-    logs: Path
-    memory_bytes: int
-    origin_ns: int
-    tell: Callable[[str], None]
-
-    @property
-    def limit_s(self) -> float:
-        """The time limit of one request in phase `run`."""
-        return self.plan.profile.limits.run_s
-
-
-@dataclass(slots=True)
-class Member:
-    """A worker of a block with the job that it does.
-
-    cells: those that it can still be asked for, by batch size. loaded: what it told of its session.
-    blamed: whether a cell of it failed.
-    """
-
-    job: Job
-    built: Built
-    worker: Worker
-    cells: dict[int, int] = field(default_factory=dict)
-    loaded: protocol.Loaded | None = None
-    blamed: bool = False
-
-    def ready(self, batch: int) -> bool:
-        """Tell whether it can be asked for this batch size."""
-        return batch in self.cells and self.worker.alive
-
-
 @contextmanager
 def crew(
-    site: Site, jobs: Sequence[int], block: int, what: str, only: int | None = None
+    site: Site, jobs: Sequence[int], what: str, *, place: str, only: int | None = None
 ) -> Iterator[list[Member]]:
     """Start a worker per job, each made ready, then stopped; end all at the end.
 
     They import their plugins at the same time. Loading comes one after the other where it is timed as
-    first output, else at the same time too.
+    first output, else at the same time too. what: told as progress. place: told apart in the names of logs.
+    only: the one batch size that is wanted.
     """
     with orphans_adopted(), ExitStack() as ends:
-        members = _enlist(site, jobs, block, only, ends)
+        members = _enlist(site, jobs, place, only, ends)
         _load(site, members, what)
         for member in members:
             site.tell(f"{what}: {member.job.source.name}")
-            _make_ready(site, member, first=block == 0)
+            _make_ready(site, member)
         site.tell(what)
         yield members
 
 
-def _enlist(site: Site, jobs: Sequence[int], block: int, only: int | None, ends: ExitStack) -> list[Member]:
+def _enlist(site: Site, jobs: Sequence[int], place: str, only: int | None, ends: ExitStack) -> list[Member]:
     """Start a worker for each job that has a living cell and an artifact; `ends` will end them."""
     members = []
     for index in jobs:
@@ -103,15 +55,15 @@ def _enlist(site: Site, jobs: Sequence[int], block: int, only: int | None, ends:
             if site.ledger.alive(cell) and only in (None, batch)
         }
         if wanted and index in site.built:
-            worker = ends.enter_context(_worker(site, job, block))
+            worker = ends.enter_context(_worker(site, job, place))
             members.append(Member(job, site.built[index], worker, wanted))
     return members
 
 
-def _worker(site: Site, job: Job, block: int) -> Worker:
+def _worker(site: Site, job: Job, place: str) -> Worker:
     return Worker(
         job.source.name,
-        site.logs / f"{job.label}-{job.target.scenario}-block{block + 1}.log",
+        site.logs / f"{job.label}-{job.target.scenario}-{place}.log",
         threads=job.target.threads,
         cpus=site.plan.cpus,
         memory_bytes=site.memory_bytes,
@@ -140,17 +92,13 @@ def _each(site: Site, members: Sequence[Member], step: Callable[[Site, Member], 
             try:
                 step(site, member)
             except BackendError as fault:
-                member.blamed = True
+                member.failed = True
                 site.ledger.fail(member.cells.values(), fault, member.worker)
                 member.cells.clear()
 
 
 def _send_open(site: Site, member: Member) -> None:
-    source = member.job.source
-    opening = protocol.Open(
-        name=source.name, value=source.value, distribution=source.distribution, version=source.version
-    )
-    member.worker.send(opening, "import")
+    member.worker.send(opening(member.job.source), "import")
 
 
 def _receive_opened(site: Site, member: Member) -> None:
@@ -195,12 +143,12 @@ def _receive_loaded(site: Site, member: Member) -> None:
         )
 
 
-def _make_ready(site: Site, member: Member, *, first: bool) -> None:
+def _make_ready(site: Site, member: Member) -> None:
     """Make the runner of each batch size, verify it and warm it up; then let the worker stand."""
     for batch, cell in list(member.cells.items()):
         with blamed(site, member, batch):
             call_ns = _prepare(site, member, batch)
-            _verify(site, member, batch, first=first)
+            _verify(site, member, batch)
             _warm_up(site, member, batch)
             if member.job.target.scenario == "latency" and member.loaded is not None:
                 site.ledger.first_output(cell, member.loaded.load_ns, call_ns)
@@ -233,10 +181,10 @@ def _most_depth(site: Site, member: Member) -> int:
     return max(2 * (job.target.threads or 1), recommended or 1)
 
 
-def _verify(site: Site, member: Member, batch: int, *, first: bool) -> None:
-    """Run the evaluation split through the runner; all of it in the first block, a part in later ones."""
+def _verify(site: Site, member: Member, batch: int) -> None:
+    """Run the evaluation split through the runner; all of it the first time, a part in later blocks."""
     settings, cell = site.plan.profile.accuracy, member.cells[batch]
-    whole = first or site.ledger.records[cell].accuracy is None
+    whole = site.ledger.records[cell].accuracy is None
     images = settings.images if whole else settings.later_images
     checked = member.worker.ask(
         protocol.Check(batch=batch, images=images), protocol.Checked, "check", site.limit_s
@@ -270,19 +218,9 @@ def dismiss(site: Site, members: Sequence[Member]) -> None:
     A worker that died without being asked for anything takes all its cells with it.
     """
     for member in members:
-        if not member.cells or (member.blamed and not member.worker.alive):
+        if not member.cells or (member.failed and not member.worker.alive):
             continue
         try:
             member.worker.close(site.limit_s)
         except BackendError as fault:
             site.ledger.fail(member.cells.values(), fault, member.worker)
-
-
-@contextmanager
-def blamed(site: Site, member: Member, batch: int) -> Iterator[None]:
-    """Charge what goes wrong inside to the one cell that was worked on."""
-    try:
-        yield
-    except BackendError as fault:
-        member.blamed = True
-        site.ledger.fail([member.cells.pop(batch)], fault, member.worker)

@@ -22,6 +22,8 @@ from kdbench.spec import API, BackendInfo
 from kdbench.wire import decode, encode
 
 GROUP = "kdbench"
+NAME_BYTES = 100
+"""A file is named after a backend, and more than that: most systems end at 255."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,13 +60,20 @@ def installed(
 
     path: folders to look in, as in `sys.path`, which is the default.
     only: names separated by commas; no other is looked at, and the empty text means none at all.
-    A name that two distributions claim is a Fault and belongs to neither.
+    A name that two distributions claim is a Fault and belongs to neither; so is one that logs and
+    artifacts cannot be named after.
     """
     claims, faults = _claims(path)
     wanted = set(claims) if only is None else {name.strip() for name in only.split(",") if name.strip()}
     found: dict[str, Source] = {}
     for name in sorted(wanted):
         match claims.get(name, []):
+            case [source, *_] if not _fit(name):
+                reason = (
+                    f"{source} names its backend {name!r:.80}; a name is at most {NAME_BYTES} bytes of "
+                    "printable text without '/', and does not begin with '.' or '-'."
+                )
+                faults.append(Fault(_tellable(name), "discover", reason))
             case [source]:
                 found[name] = source
             case []:
@@ -141,6 +150,21 @@ def _sources(distribution: Distribution, path: Sequence[str] | None) -> list[Sou
         )
         for entry in distribution.entry_points.select(group=GROUP)
     ]
+
+
+def _fit(name: str) -> bool:
+    """Tell whether files can be named after a backend, and it be told in a line of text."""
+    return (
+        name.isprintable()
+        and "/" not in name
+        and name[:1] not in ("", ".", "-")
+        and len(name.encode()) <= NAME_BYTES
+    )
+
+
+def _tellable(name: str) -> str:
+    """Give a name that does not fit in a form that is no other backend's."""
+    return name if name.isprintable() and len(name) <= NAME_BYTES else f"{name!a:.60}…"
 
 
 def _stamp(value: str, path: Sequence[str] | None) -> str:

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Literal
@@ -180,12 +180,16 @@ def reopen(path: Path) -> tuple[Result, Journal]:
     return structs.replace(folded, run=structs.replace(folded.run, resumed=folded.run.resumed + 1)), journal
 
 
-def fold(path: Path) -> Result:
-    """Make a partial Result of all finished entries.
+def fold(path: Path, *, through: Callable[[Entry], bool] | None = None) -> Result:
+    """Make a partial Result of all finished entries, or of those up to the last one that is `through`.
 
     The last line counts only when it is whole; a broken line before it is refused by its number.
     """
-    return _fold(_read(path), path)
+    read = _read(path)
+    if through is not None:
+        last = max((number for number, entry in enumerate(read.entries, 1) if through(entry)), default=0)
+        read = replace(read, entries=read.entries[:last])
+    return _fold(read, path)
 
 
 def finished(source: Path | Iterable[Entry]) -> Finished:

@@ -188,7 +188,10 @@ class Summary(Record, frozen=True, kw_only=True):
 
 
 class MemoryRecord(Record, frozen=True, kw_only=True):
-    """Peak of resident memory of a fresh process that runs this cell alone, less a bare worker's."""
+    """Peak of resident memory of a fresh process that runs this cell alone.
+
+    base_bytes: what that process held before it loaded a runtime; the rest is the cell's own.
+    """
 
     peak_bytes: int | None = None
     base_bytes: int | None = None

@@ -11,6 +11,8 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from msgspec import structs
+
 from kdbench import log, protocol
 from kdbench.catalogue import KNOWN, explain
 from kdbench.discovery import Fault, Source, installed, read_described, write_described
@@ -85,7 +87,7 @@ def _asked(
                 worker = Worker(one.name, Path(printed, f"{one.name}-probe.log"), memory_bytes=memory_bytes)
                 workers[one.name] = stack.enter_context(worker)
                 with suppress(BackendError):  # told when its answer is waited for
-                    worker.send(_opening(one.source), "import")
+                    worker.send(opening(one.source), "import")
         return tuple(
             _ask(one, workers[one.name], folder, logs, limits, probe=probe) if one.name in workers else one
             for one in found
@@ -107,7 +109,8 @@ def _ask(one: Found, worker: Worker, folder: Path, logs: Path, limits: Limits, *
         return replace(one, fault=Fault(one.name, fault.phase, str(fault), Path(kept) if kept else None))
 
 
-def _opening(source: Source) -> protocol.Open:
+def opening(source: Source) -> protocol.Open:
+    """Make the request with which a worker connects a plugin."""
     return protocol.Open(
         name=source.name, value=source.value, distribution=source.distribution, version=source.version
     )
@@ -128,12 +131,14 @@ def record(one: Found) -> BackendRecord:
     )
     if one.fault is not None:
         kept = str(one.fault.log) if one.fault.log else ""
-        return _with(base, status="failed", phase=one.fault.phase, reason=one.fault.reason, log=kept)
+        return structs.replace(
+            base, status="failed", phase=one.fault.phase, reason=one.fault.reason, log=kept
+        )
     if isinstance(one.answer, Unavailable):
-        return _with(base, status="unavailable", reason=one.answer.reason, fix=one.answer.fix)
+        return structs.replace(base, status="unavailable", reason=one.answer.reason, fix=one.answer.fix)
     if isinstance(one.answer, Available):
         devices = tuple((device.id, device.name) for device in one.answer.devices)
-        return _with(base, runtime_version=one.answer.version, devices=devices)
+        return structs.replace(base, runtime_version=one.answer.version, devices=devices)
     return base
 
 
@@ -150,9 +155,3 @@ def missing(found: Sequence[Found]) -> tuple[BackendRecord, ...]:
                 )
             )
     return tuple(records)
-
-
-def _with(base: BackendRecord, **changes: object) -> BackendRecord:
-    from msgspec import structs
-
-    return structs.replace(base, **changes)

@@ -17,13 +17,13 @@ from typing import Any
 from msgspec.structs import replace
 
 from kdbench import stats
-from kdbench.checks import judge
+from kdbench.checks import TAIL_NS, judge
 from kdbench.journal import open_result
 from kdbench.ranking import at_settled_depth, images_per_s, leads
 from kdbench.records import AccuracyRecord, CellRecord, Percentile, Result, Samples, Slice, Summary, Window
 
 PERCENTILES = (50.0, 90.0, 95.0, 99.0, 99.9)
-"""Up to p90 from all slices, above only from an uninterrupted stretch: switching makes tails of its own."""
+"""Up to p90 from all slices, above only from a long stretch in one go: switching makes tails of its own."""
 
 SIGNIFICANCE = 0.05
 """Of McNemar's test for a loss of accuracy."""
@@ -40,7 +40,9 @@ def summarise(result: Result) -> Result:
 
     Checks that were there already stay, unless a new one has their id.
     """
-    slices, windows, samples = (_by_cell(items) for items in (result.slices, result.windows, result.samples))
+    slices, windows, samples = (
+        _by_cell(items) for items in (result.slices, result.windows, _telling(result))
+    )
     allowed = allowed_drop(result)
     cells = tuple(
         replace(
@@ -69,6 +71,15 @@ def allowed_drop(result: Result) -> float | None:
     asked = result.run.profile.get("accuracy")
     drop = asked.get("max_drop") if isinstance(asked, dict) else None
     return float(drop) if isinstance(drop, int | float) and not isinstance(drop, bool) else None
+
+
+def _telling(result: Result) -> Iterable[Samples]:
+    """Give the samples that percentiles come from: those of a stretch only where it was long enough."""
+    stretches = _by_cell(result.stretches)
+    for one in result.samples:
+        own = stretches[one.cell]
+        if one.kind == "slices" or (own and all(stretch.duration_ns >= TAIL_NS for stretch in own)):
+            yield one
 
 
 def _by_cell(items: Iterable[Any]) -> defaultdict[int, list[Any]]:

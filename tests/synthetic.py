@@ -17,6 +17,7 @@ from kdbench.records import (
     Run,
     Samples,
     Slice,
+    Stretch,
     Subject,
     Window,
 )
@@ -144,6 +145,11 @@ def samples(index: int, median_ns: float, *, blocks: int = 3, calls: int = 800, 
         )
         for block in range(blocks)
     )
+
+
+def stretch(index: int, *, seconds: float = 10.0, calls: int = 700) -> Stretch:
+    """Give the uninterrupted stretch that samples of the kind `tail` come from."""
+    return Stretch(cell=index, started_ns=0, duration_ns=round(seconds * 1e9), calls=calls, step_s=1.0)
 
 
 SUBJECT = Subject(

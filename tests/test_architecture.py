@@ -77,13 +77,16 @@ LEVELS = (
     ),
     ("plan",),
     (
-        "crew",
+        "finalists",
+        "header",
+        "member",
         "meter",
     ),
     (
-        "block",
         "compiling",
+        "crew",
     ),
+    ("block",),
     ("bench",),
     ("cli",),
 )

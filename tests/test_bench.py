@@ -208,6 +208,36 @@ def test_an_interrupted_run_keeps_its_blocks_and_goes_on_where_it_stopped(small)
     assert not path.exists()
 
 
+def test_a_result_that_cannot_be_written_is_finished_later_from_its_whole_journal(small):
+    # This name leaves room for that of the journal, and none for that under which a result is written first.
+    request = replace(small, output=small.output.with_name("r" * 239 + ".json"))
+    path, mended = journal.journal_path(request.output), journal.journal_path(small.output)
+    with pytest.raises(ResultError, match="cannot be written: File name too long") as caught:
+        bench.run(request)
+    assert caught.value.hint.startswith("Make room")
+    assert caught.value.hint.endswith(f"kdbench run --resume {path}")
+    assert not request.output.exists()
+    measured = journal.fold(path).slices
+    path.rename(mended)
+    assert bench.resume(mended).slices == measured
+    assert results.read(small.output).run.status == "complete"
+
+
+def test_a_file_that_takes_the_results_name_meanwhile_is_neither_overwritten_nor_the_end(small):
+    path = journal.journal_path(small.output)
+
+    def rival(progress):
+        if progress.stage == "done":
+            small.output.write_text("mine")
+
+    with pytest.raises(ResultError, match="appeared while the run went on") as caught:
+        bench.run(small, rival)
+    assert caught.value.hint == f"Move it away, then: kdbench run --resume {path}"
+    assert small.output.read_text() == "mine"
+    small.output.unlink()
+    assert bench.resume(path).run.status == "complete"
+
+
 def test_a_run_that_is_stopped_before_anything_is_measured_leaves_nothing(small):
     with pytest.raises(Interrupted, match="Nothing was measured yet") as caught:
         bench.run(small, stopping("probe"))

@@ -4,6 +4,7 @@ import errno
 import hashlib
 import os
 import stat
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Barrier
@@ -103,6 +104,27 @@ def test_what_a_killed_run_left_half_made_is_never_taken_for_an_artifact(cache_f
     (home / "model.bin").write_bytes(b"half")
     build(cache_folder, "a")
     assert cache.find(cache_folder, ".draft-torn") is None
+    assert cache.find(cache_folder, "a") is not None
+
+
+def test_drafts_of_runs_killed_more_than_a_day_ago_are_swept_and_younger_ones_stay(cache_folder):
+    build(cache_folder, "a")
+    aged = {".draft-old": 25, ".draft-young": 23}
+    for name, hours in aged.items():
+        home = cache_folder / "artifacts" / name
+        home.mkdir()
+        (home / "model.bin").write_bytes(b"half")
+        then = time.time() - 3600 * hours
+        os.utime(home, (then, then))
+    outside = cache_folder / "outside"
+    outside.mkdir()
+    (cache_folder / "artifacts" / ".draft-link").symlink_to(outside)
+    os.utime(cache_folder / "artifacts" / ".draft-link", (0, 0), follow_symlinks=False)
+    os.utime(cache_folder / "artifacts" / "a", (0, 0))
+    with cache.draft(cache_folder) as workdir:
+        left = {path.name for path in drafts(cache_folder)}
+    assert left == {".draft-young", ".draft-link", workdir.name}
+    assert outside.is_dir()
     assert cache.find(cache_folder, "a") is not None
 
 

@@ -66,6 +66,26 @@ def test_a_name_that_two_distributions_claim_belongs_to_neither(make_plugin):
     assert "kdbench-two 2.0" in fault.reason
 
 
+@pytest.mark.parametrize("name", ["../fast", "a/b", ".fast", "-fast", "fa\x1b[1mst", "f\x7fast", "f" * 101])
+def test_a_name_that_no_file_can_have_is_a_fault_of_its_plugin_alone(make_plugin, name):
+    make_plugin(name, "", distribution="kdbench-misnamed")
+    folder = make_plugin("fast", "")
+    found, (fault,) = installed([str(folder)])
+    assert list(found) == ["fast"]
+    assert fault.name != "fast"
+    assert fault.phase == "discover"
+    assert fault.reason.startswith("kdbench-misnamed 1.0 names its backend ")
+    assert (fault.name + fault.reason).isprintable()
+    assert len(fault.name) <= 100
+
+
+@pytest.mark.parametrize("name", ["torch-cpu", "my_runtime.v2", "größer", "f" * 100])
+def test_a_name_that_a_file_can_have_is_fine(make_plugin, name):
+    folder = make_plugin(name, "", distribution="kdbench-named")
+    found, faults = installed([str(folder)])
+    assert (list(found), faults) == ([name], ())
+
+
 def test_one_distribution_seen_in_two_folders_counts_once(make_plugin):
     editable = make_plugin("fast", "", version="1.1", folder="checkout")
     wheel = make_plugin("fast", "", version="1.0", distribution="KDbench_fast", folder="site")

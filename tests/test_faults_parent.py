@@ -269,6 +269,8 @@ main()
     code, told = run.end()
     assert code == 2
     assert f"Error: {run.journal.name} cannot be written: File too large." in told
+    assert "Make room" in told
+    assert f"kdbench run --resume {run.journal.name}" in told
     assert "Traceback" not in told
     assert not run.output.exists()
     assert journal.open_result(run.journal).run.status == "partial"

@@ -34,12 +34,23 @@ def test_a_latency_is_the_median_over_blocks_of_medians_of_slice_medians():
 def test_up_to_p90_all_slices_count_and_beyond_only_the_uninterrupted_stretch():
     ordinary = synthetic.samples(0, 1000.0, calls=5000)
     tail = synthetic.samples(0, 7000.0, blocks=1, calls=700, kind="tail")
-    summary = one_cell(slices=synthetic.slices({0: 1000.0}), samples=ordinary + tail).summary
+    parts = {"slices": synthetic.slices({0: 1000.0}), "samples": ordinary + tail}
+    summary = one_cell(**parts, stretches=(synthetic.stretch(0),)).summary
     pooled = [value for one in ordinary for value in one.values_ns]
     assert percentile(summary, 50).value_ns == stats.quantile(pooled, 0.5)
     assert percentile(summary, 90).value_ns == stats.quantile(pooled, 0.9)
     assert percentile(summary, 99).value_ns == stats.quantile(tail[0].values_ns, 0.99)
     assert percentile(summary, 99.9) == Percentile(p=99.9, need=6636, have=700)
+
+
+def test_samples_of_a_stretch_that_is_too_short_for_tails_count_as_none():
+    ordinary, tail = (synthetic.samples(0, 1000.0, calls=5000, kind=kind) for kind in ("slices", "tail"))
+    parts = {"slices": synthetic.slices({0: 1000.0}), "samples": ordinary + tail}
+    found = one_cell(**parts, stretches=(synthetic.stretch(0, seconds=9.9),))
+    assert percentile(found.summary, 90).value_ns is not None
+    assert percentile(found.summary, 95) == Percentile(p=95.0, need=130, have=0)
+    (check,) = (one for one in found.checks if one.id == "tail")
+    assert check.message == "its uninterrupted stretch is too short for percentiles above p90"
 
 
 def test_a_percentile_of_too_few_samples_is_withheld_with_what_it_needs():
