@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from random import Random
-from statistics import median
+from statistics import fmean, median
 
 import pytest
 from msgspec.structs import replace
@@ -36,9 +36,9 @@ def test_up_to_p90_all_slices_count_and_beyond_only_the_uninterrupted_stretch():
     tail = synthetic.samples(0, 7000.0, blocks=1, calls=700, kind="tail")
     parts = {"slices": synthetic.slices({0: 1000.0}), "samples": ordinary + tail}
     summary = one_cell(**parts, stretches=(synthetic.stretch(0),)).summary
-    pooled = [value for one in ordinary for value in one.values_ns]
-    assert percentile(summary, 50).value_ns == stats.quantile(pooled, 0.5)
-    assert percentile(summary, 90).value_ns == stats.quantile(pooled, 0.9)
+    for p in (50, 90):
+        blocks = [stats.quantile(one.values_ns, p / 100) for one in ordinary]
+        assert percentile(summary, p).value_ns == round(median(blocks))
     assert percentile(summary, 99).value_ns == stats.quantile(tail[0].values_ns, 0.99)
     assert percentile(summary, 99.9) == Percentile(p=99.9, need=6636, have=700)
 
@@ -61,7 +61,15 @@ def test_a_percentile_of_too_few_samples_is_withheld_with_what_it_needs():
     assert percentile(summary, 95) == Percentile(p=95.0, need=130, have=0)
 
 
-def test_raw_samples_and_histograms_are_pooled():
+def test_a_fast_block_with_more_calls_does_not_pull_p90_below_the_median():
+    fast, slow = (synthetic.samples(0, median_ns, blocks=1, calls=2000)[0] for median_ns in (1000.0, 3000.0))
+    slow = replace(slow, block=1, calls=500, values_ns=slow.values_ns[:500])
+    slices = (synthetic.a_slice(0, 1000.0, block=0), synthetic.a_slice(0, 3000.0, block=1))
+    summary = one_cell(slices=slices, samples=(fast, slow)).summary
+    assert percentile(summary, 90).value_ns >= summary.median_ns == 2000
+
+
+def test_raw_samples_and_histograms_count_alike():
     random = Random(1)
     values = [round(random.lognormvariate(10, 0.3)) for _ in range(4000)]
     bins, counts = stats.histogram(values[1000:])
@@ -70,7 +78,9 @@ def test_raw_samples_and_histograms_are_pooled():
         Samples(cell=0, block=1, calls=3000, growth=stats.GROWTH, bins=bins, counts=counts),
     )
     summary = one_cell(slices=synthetic.slices({0: 22_000.0}), samples=mixed).summary
-    assert percentile(summary, 90).value_ns == pytest.approx(stats.quantile(values, 0.9), rel=1e-3)
+    assert percentile(summary, 90).value_ns == pytest.approx(
+        fmean(stats.quantile(block, 0.9) for block in (values[:1000], values[1000:])), rel=1e-3
+    )
 
 
 def test_a_throughput_is_the_median_over_windows_with_an_interval_over_blocks():
