@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from kdbench.errors import StudentError
+from kdbench.problems import PLAIN, told
 from kdbench.spec import Task, TensorSpec
 
 MAJOR, MINOR = 1, 0
@@ -27,11 +28,8 @@ FILE_LIMIT_BYTES = (1 << 31) - 1
 ELEMENTS_LIMIT = 1 << 29
 """No array of a bundle has more elements: 2 GiB as float32, whatever a small compressed file unpacks to."""
 
-# Besides the control characters: line and paragraph separators, and the marks that reorder text on a screen.
-_PLAIN = r"[^\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
-
 Slug = Annotated[str, Meta(pattern=r"\A[a-z0-9][a-z0-9._-]{0,63}\Z")]
-Line = Annotated[str, Meta(pattern=rf"\A{_PLAIN}{{0,1000}}\Z")]
+Line = Annotated[str, Meta(pattern=rf"\A{PLAIN}{{0,1000}}\Z")]
 Identifier = Annotated[str, Meta(pattern=r"\A[A-Za-z_][A-Za-z0-9_]{0,63}\Z")]
 Sha256 = Annotated[str, Meta(pattern=r"\A[0-9a-f]{64}\Z")]
 Dtype = Literal["float32", "float16", "float64", "uint8", "int8", "int32", "int64"]
@@ -179,7 +177,7 @@ def decode(text: bytes, where: str) -> Card:
             )
         card = msgspec.json.decode(text, type=Card)
     except msgspec.ValidationError as fault:
-        raise StudentError(f"{where} is not the card of a student: {fault}.", hint=hint) from fault
+        raise StudentError(f"{where} is not the card of a student: {told(fault)}.", hint=hint) from fault
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as fault:
         raise StudentError(f"{where} is not valid JSON: {fault}.", hint=hint) from fault
     for settings in (card.network.arguments, card.recipe, card.teacher.arguments if card.teacher else {}):
@@ -199,7 +197,7 @@ def _check_lines(value: object, where: str) -> None:
             try:
                 msgspec.convert(value, Line)
             except msgspec.ValidationError as fault:
-                raise StudentError(f"{where} holds a text that is no plain line: {fault}.") from fault
+                raise StudentError(f"{where} holds a text that is no plain line: {told(fault)}.") from fault
         case dict():
             _check_lines(list(value.values()), where)
         case list() | tuple():
@@ -217,7 +215,7 @@ def _check_tensors(card: Card, where: str) -> None:
             for length in msgspec.convert(tensor.shape, Axes):
                 elements *= length
         except msgspec.ValidationError as fault:
-            raise StudentError(f"{where} declares a tensor that cannot be: {fault}.") from fault
+            raise StudentError(f"{where} declares a tensor that cannot be: {told(fault)}.") from fault
         images = max(card.data.evaluation, card.data.calibration)
         if elements * images > ELEMENTS_LIMIT:
             raise StudentError(

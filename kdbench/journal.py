@@ -204,8 +204,7 @@ def finished(source: Path | Iterable[Entry]) -> Finished:
 
 def open_result(path: Path) -> Result:
     """Open a result file or a journal, whichever `path` holds; raises ResultError."""
-    beside = journal_path(path)
-    if not path.exists() and beside.is_file():
+    if not path.exists() and (beside := journal_path(path)).is_file():
         raise ResultError(
             f"There is no file {strict.clean(str(path))}, but the journal of a run that did not end.",
             hint=f"Pass {strict.clean(str(beside))}, or finish the run with --resume.",

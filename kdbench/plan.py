@@ -166,11 +166,11 @@ def _devices(request: Request, own: BackendPlan, answer: Available) -> tuple[Dev
     wanted = request.devices or own.devices
     if not wanted:
         return answer.devices[:1]
-    return tuple(
-        device
-        for device in answer.devices
-        if device.id in wanted or device.id.split(":")[0].split(".")[0] in wanted
-    )
+    return tuple(device for device in answer.devices if any(_meant(wish, device) for wish in wanted))
+
+
+def _meant(wish: str, device: Device) -> bool:
+    return wish in (device.id, device.id.split(":")[0].split(".")[0])
 
 
 def _unsupported(info: BackendInfo, device: Device, precision: Precision, boundary: str) -> str:
@@ -208,18 +208,19 @@ def _refuse_unknown_options(request: Request, found: Sequence[Found]) -> None:
 
 
 def _refuse_missing_device(request: Request, found: Sequence[Found]) -> None:
-    """Refuse a device that a backend named with it does not have, or that no backend has at all."""
+    """Refuse a backend named beside devices of which it has none, and a device that no backend has."""
     have = {
         one.name: _devices(request, BackendPlan(), one.answer)
         for one in found
         if isinstance(one.answer, Available)
     }
     lacking = [name for name in request.backends if name in have and not have[name]]
-    if request.devices and (lacking or not any(have.values())):
-        who = f"The backend '{lacking[0]}'" if lacking else "No backend of this run"
-        has = "has no" if lacking else "has the"
+    here = [device for one in found if isinstance(one.answer, Available) for device in one.answer.devices]
+    unknown = [wish for wish in request.devices if not any(_meant(wish, device) for device in here)]
+    if request.devices and (lacking or unknown):
+        who = f"The backend '{lacking[0]}' has no" if lacking else "No backend of this run has the"
         raise UsageError(
-            f"{who} {has} device {', '.join(request.devices)}.",
+            f"{who} device {', '.join(request.devices if lacking else unknown)}.",
             hint="`kdbench backends` lists the devices of each.",
         )
 

@@ -7,7 +7,12 @@ but stops at the first misfit, and this module walks on.
 from __future__ import annotations
 
 import difflib
+import re
+import tomllib
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
+from datetime import date, time
+from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, TypeGuard, Union, get_args, get_origin
 
@@ -16,6 +21,39 @@ from msgspec import Struct, inspect, structs
 
 LONGEST_QUOTE = 60
 FAR = 1e9
+TOML_LIMIT_BYTES = 1 << 20
+
+PLAIN = r"[^\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
+"""A character of plain text: no control character, line separator, or mark that reorders text on a screen."""
+
+_REGEX = re.compile(r"`str` matching regex '(.*?)'(?= - at |$)")
+_FORMS = (
+    ("[0-9a-f]{64}", "64 hexadecimal digits"),
+    ("[a-z0-9]", "a name of lower-case letters, digits, '.', '_' and '-'"),
+    ("[A-Za-z_]", "a name of letters, digits and '_'"),
+)
+"""What a pattern has in it, and how its form is told; any other is plain text."""
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Read a small TOML file. Raises OSError, or ValueError with what is wrong with it as a predicate."""
+    if path.exists() and not path.is_file():
+        raise ValueError("is not a file")
+    with path.open("rb") as file:
+        raw = file.read(TOML_LIMIT_BYTES + 1)
+    if len(raw) > TOML_LIMIT_BYTES:
+        raise ValueError(f"is larger than {TOML_LIMIT_BYTES} bytes")
+    try:
+        return tomllib.loads(raw.decode())
+    except tomllib.TOMLDecodeError as fault:
+        raise ValueError(f"is not TOML: {fault}") from fault
+    except UnicodeDecodeError as fault:
+        raise ValueError(f"is not TOML: byte {fault.start} is not UTF-8 text") from fault
+    except RecursionError as fault:
+        raise ValueError("is not TOML that can be read: it is nested too deeply") from fault
+    except ValueError as fault:
+        # Python refuses to read an integer of thousands of digits.
+        raise ValueError("is not TOML that can be read: a number in it is too long") from fault
 
 
 def problems(data: object, kind: Any, path: str = "") -> Iterator[str]:
@@ -49,6 +87,16 @@ def describe(kind: Any) -> str:
     return f"{', '.join(phrases)} or {last}" if phrases else last
 
 
+def told(fault: Exception) -> str:
+    """Give msgspec's sentence with words where it has a regular expression."""
+    return _REGEX.sub(_form, str(fault))
+
+
+def sentence(text: str) -> str:
+    """End a sentence that may end with a question already."""
+    return text if text.endswith("?") else f"{text}."
+
+
 def nearest(word: str, known: Collection[str]) -> str:
     """Give the known word that was probably meant, or an empty text."""
     return next(iter(difflib.get_close_matches(word, known, n=1)), "")
@@ -60,6 +108,8 @@ def quote(value: object) -> str:
         return "a table"
     if isinstance(value, bool):
         return str(value).lower()
+    if isinstance(value, date | time):
+        return value.isoformat()
     text = ascii(value) if isinstance(value, str) and not value.isprintable() else repr(value)
     return text if len(text) <= LONGEST_QUOTE else f"{text[:LONGEST_QUOTE]}…"
 
@@ -96,7 +146,8 @@ def _list_problems(data: object, kind: Any, path: str) -> Iterator[str]:
         return
     for position, item in enumerate(data):
         yield from problems(item, get_args(_shape(kind))[0], f"{path}[{position}]")
-    for value in {repr(item): item for item in data if data.count(item) > 1}.values():
+    counts = Counter(map(repr, data))
+    for value in {repr(item): item for item in data if counts[repr(item)] > 1}.values():
         yield f"{path} has {quote(value)} more than once"
     if len(data) < (inspect.type_info(kind).min_length or 0):  # type: ignore[attr-defined]  # a tuple's
         yield f"{path} is empty; it must name at least one"
@@ -114,6 +165,10 @@ def _phrases(kind: Any) -> tuple[str, ...]:
             return ("true", "false")
         case _:
             return ("plain text",)
+
+
+def _form(found: re.Match[str]) -> str:
+    return next((words for mark, words in _FORMS if mark in found[1]), "plain text in one line")
 
 
 def _range(info: inspect.IntType | inspect.FloatType) -> str:

@@ -7,7 +7,6 @@ What it leaves out has the values of `quick`.
 from __future__ import annotations
 
 import json
-import tomllib
 from collections.abc import Iterator, Mapping
 from importlib import resources
 from pathlib import Path
@@ -17,11 +16,13 @@ import msgspec
 from msgspec import structs
 
 from kdbench.errors import ProfileError
-from kdbench.problems import nearest, problems, quote
+from kdbench.problems import nearest, problems, quote, read_toml, sentence
 from kdbench.sections import BackendPlan, Document, Phase, Profile as Profile
 from kdbench.spec import Precision, Scenario
+from kdbench.strict import clean
 
-SIZE_LIMIT_BYTES = 1 << 20
+MOST_TOLD = 20
+"""So many problems are told of one profile; a file with more is probably none."""
 
 
 def load(name_or_path: str | Path) -> Profile:
@@ -33,7 +34,7 @@ def load(name_or_path: str | Path) -> Profile:
     document = _document(path)
     if found := list(_problems(document)):
         raise _refusal(str(path), found)
-    return msgspec.convert(document | {"name": path.stem}, Profile)
+    return msgspec.convert(document | {"name": clean(path.stem).strip() or "profile"}, Profile)
 
 
 def check(path: str | Path) -> tuple[str, ...]:
@@ -111,6 +112,8 @@ def _locate(name_or_path: str | Path) -> Path:
     if path.is_file():
         return path
     if path.suffix == ".toml" or path.name != text:
+        if path.exists():
+            raise ProfileError(f"{quote(text)} is not a file.", hint="A profile is a TOML file.")
         raise ProfileError(f"There is no profile file {quote(text)}.")
     named = _named()
     if text not in named:
@@ -122,15 +125,11 @@ def _locate(name_or_path: str | Path) -> Path:
 
 def _document(path: Path) -> dict[str, Any]:
     try:
-        with path.open("rb") as file:
-            raw = file.read(SIZE_LIMIT_BYTES + 1)
-        if len(raw) > SIZE_LIMIT_BYTES:
-            raise ProfileError(f"{path} is larger than {SIZE_LIMIT_BYTES} bytes; that is no profile.")
-        return tomllib.loads(raw.decode())
+        return read_toml(path)
     except OSError as exc:
         raise ProfileError(f"{path} cannot be read: {exc.strerror}.") from exc
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as exc:
-        raise ProfileError(f"{path} is not TOML: {exc}.") from exc
+    except ValueError as exc:
+        raise ProfileError(f"{path} {exc}.") from exc
 
 
 def _problems(document: Mapping[str, Any]) -> Iterator[str]:
@@ -148,8 +147,10 @@ def _problems(document: Mapping[str, Any]) -> Iterator[str]:
 
 def _refusal(what: str, found: list[str]) -> ProfileError:
     if len(found) == 1:
-        return ProfileError(f"{what}: {found[0]}.")
-    return ProfileError("\n".join([f"{what} has {len(found)} problems:", *(f"  {one}" for one in found)]))
+        return ProfileError(sentence(f"{what}: {found[0]}"))
+    told = [f"  {one}" for one in found[:MOST_TOLD]]
+    more = [f"  and {len(found) - MOST_TOLD} more"] if len(found) > MOST_TOLD else []
+    return ProfileError("\n".join([f"{what} has {len(found)} problems:", *told, *more]))
 
 
 def _summary(path: Path) -> str:

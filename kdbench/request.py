@@ -11,6 +11,7 @@ import msgspec
 from msgspec import structs
 
 from kdbench.errors import ResultError
+from kdbench.problems import told
 from kdbench.records import Result
 from kdbench.sections import BackendPlan, Profile
 from kdbench.spec import Scalar, Student
@@ -55,7 +56,9 @@ def asked_before(before: Result, output: Path) -> Request:
     try:
         profile = msgspec.convert(before.run.profile, Profile)
     except msgspec.ValidationError as fault:
-        raise ResultError(f"The journal's profile is not one: {fault}.", hint="Start a new run.") from fault
+        raise ResultError(
+            f"The journal's profile is not one: {told(fault)}.", hint="Start a new run."
+        ) from fault
     student = open_student(str(Path(profile.plan.student).expanduser()))
     return Request(student=student, profile=profile, output=output, backends=profile.plan.backends)
 

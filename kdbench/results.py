@@ -8,6 +8,7 @@ depth, its numbers, its indices and its text are checked here, so that nobody be
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 from collections.abc import Callable, Mapping
@@ -21,13 +22,14 @@ import msgspec
 
 from kdbench import __version__
 from kdbench.errors import ResultError
-from kdbench.records import MAJOR, MINOR, Result
+from kdbench.records import MAJOR, MINOR, Result, Samples
 from kdbench.strict import MAKE_AGAIN, clean as clean, decode, plain
 
 MAX_BYTES = 64 * 2**20
 """A larger file is refused unread: it is no result, or one that would fill the memory."""
 
 JOURNAL_SUFFIX = ".journal"
+_BITS = 63
 SCHEMA_NAME = "kdbench.result"
 
 _json = msgspec.json.encode
@@ -89,17 +91,23 @@ def write(result: Result, path: Path, *, overwrite: bool = False) -> None:
             f"The result takes {len(data)} bytes, more than the {MAX_BYTES} that can be read again.",
             hint="Measure fewer cells or blocks in one run.",
         )
-    temporary = path.with_name(f".{path.name}.{token_hex(4)}.tmp")
     try:
         if not overwrite and path.exists():
             raise ResultError(f"{clean(str(path))} exists.", hint="Choose another name with --output.")
+        put(path, data)
+    except OSError as error:
+        raise unwritable(path, error) from error
+
+
+def put(path: Path, data: bytes) -> None:
+    """Write a file whole or not at all, in the place of one that is there. Raises OSError."""
+    temporary = path.with_name(f".{path.name}.{token_hex(4)}.tmp")
+    try:
         with temporary.open("xb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
-    except OSError as error:
-        raise unwritable(path, error) from error
     finally:
         _discard(temporary)
 
@@ -137,11 +145,23 @@ def check(result: Result, what: str) -> None:
                 f"{what} is inconsistent: {where} is {index}, and there are {len(cells)} cells."
             )
     for k, samples in enumerate(result.samples):
-        if len(samples.bins) != len(samples.counts) or (samples.bins and samples.growth is None):
-            raise ResultError(
-                f"{what} is inconsistent: samples[{k}] has {len(samples.bins)} bins, {len(samples.counts)} "
-                f"counts and growth {samples.growth}."
-            )
+        if fault := _misfit(samples):
+            raise ResultError(f"{what} is inconsistent: samples[{k}] {fault}.")
+
+
+def _misfit(samples: Samples) -> str:
+    """Say what does not fit in raw samples or a histogram; empty if nothing."""
+    bins, counts, growth = samples.bins, samples.counts, samples.growth
+    if len(bins) != len(counts) or (bins and growth is None):
+        return f"has {len(bins)} bins, {len(counts)} counts and growth {growth}"
+    if growth is not None and not 1 < growth <= 2:
+        return f"has the growth {growth:g}, which is not above 1 and at most 2"
+    if growth is not None and any(not 0 <= k * math.log2(growth) <= _BITS for k in bins):
+        return "has a bin that no time in 64 bits falls into"
+    held = len(samples.values_ns) if growth is None else sum(counts)
+    if held != samples.calls or min(counts, default=0) < 0:
+        return f"has {samples.calls} calls and holds {held}"
+    return ""
 
 
 def default_path(folder: Path | None, profile: str, now: datetime) -> Path:

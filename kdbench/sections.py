@@ -9,15 +9,16 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
+from kdbench.problems import PLAIN
 from kdbench.spec import Boundary, Precision, Scenario
 
 # The pattern keeps control characters, and so surprises on a terminal, out of what a file may name.
-Text = Annotated[str, Meta(pattern=r"\A[^\x00-\x1f\x7f-\x9f]{1,1000}\Z")]
+Text = Annotated[str, Meta(pattern=rf"\A{PLAIN}{{1,1000}}\Z")]
 Setting = (
     bool
     | Annotated[int, Meta(ge=-(1 << 53), le=1 << 53)]
     | Annotated[float, Meta(ge=-1e300, le=1e300)]
-    | Annotated[str, Meta(pattern=r"\A[^\x00-\x1f\x7f-\x9f]{0,1000}\Z")]
+    | Annotated[str, Meta(pattern=rf"\A{PLAIN}{{0,1000}}\Z")]
 )
 Batch = Annotated[int, Meta(ge=1, le=65_536)]
 Threads = Literal["cores", "vendor"] | Annotated[int, Meta(ge=1, le=4_096)]

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from kdbench.errors import ResultError
+from kdbench.problems import told
 
 _T = TypeVar("_T")
 MAX_CONTAINERS = 1_000_000
@@ -109,9 +110,9 @@ def _reason(error: Exception, data: bytes) -> str:
     if isinstance(error, RecursionError):
         return "it is nested too deeply"
     if isinstance(error, msgspec.ValidationError):
-        told, _, place = text.partition(" - at `$")
+        claim, _, place = told(error).partition(" - at `$")
         place = clean(place.strip("`.")) or "the top"
-        return f"at {place[:200]}, {clean(told[:1].lower() + told[1:200])}"
+        return f"at {place[:200]}, {clean(claim[:1].lower() + claim[1:200])}"
     byte = _BYTE.search(text)
     if byte and (number := _NOT_JSON.search(data, max(0, int(byte[1]) - 1), int(byte[1]) + 9)):
         return f"it holds {number[0].decode()}, which JSON has no number for"

@@ -21,6 +21,7 @@ import msgspec
 from kdbench.arrays import read_npy, read_npz
 from kdbench.card import CARD_LIMIT_BYTES, NETWORKS, Card, File, decode, encode
 from kdbench.errors import StudentError
+from kdbench.problems import quote
 from kdbench.spec import Student
 
 if TYPE_CHECKING:
@@ -132,7 +133,11 @@ def decoded(card: Card, images: Array) -> Array:
     import numpy as np
 
     dtype = np.dtype(card.inputs[0].dtype)
-    inputs: Array = np.ascontiguousarray(images, dtype) / dtype.type(card.encoding.divisor)
+    with np.errstate(all="ignore"):
+        inputs: Array = np.ascontiguousarray(images, dtype) / dtype.type(card.encoding.divisor)
+    if not np.isfinite(inputs).all():
+        divisor = card.encoding.divisor
+        raise StudentError(f"The images of {card.name}, divided by {divisor:g}, are not finite.", hint=_AGAIN)
     return inputs
 
 
@@ -163,16 +168,14 @@ def write_bundle(
                 directory.rename(Path(nursery) / "old")
             fresh.rename(directory)
     except OSError as fault:
-        raise StudentError(
-            f"The bundle cannot be written to {directory}: {fault.strerror or fault}.",
-            hint="Choose a folder that is yours to write, with --output.",
-        ) from fault
+        raise _unwritable(directory, fault) from fault
     return open_student(directory)
 
 
 def check_writable(directory: Path, *, overwrite: bool = False) -> None:
     """Refuse to write over what is there, unless told so and it is a bundle."""
     if not directory.exists() and not directory.is_symlink():
+        _check_room(directory)
         return
     if not overwrite:
         raise StudentError(
@@ -182,11 +185,34 @@ def check_writable(directory: Path, *, overwrite: bool = False) -> None:
         raise StudentError(f"{directory} is not a student bundle, so it is not overwritten.")
 
 
+def _check_room(directory: Path) -> None:
+    """Refuse a folder that could not be made, by a file without a name in the nearest one that exists."""
+    above = next(parent for parent in directory.absolute().parents if parent.exists())
+    try:
+        with tempfile.TemporaryFile(dir=above):
+            return
+    except OSError as fault:
+        raise _unwritable(directory, fault) from fault
+
+
+def _unwritable(directory: Path, fault: OSError) -> StudentError:
+    return StudentError(
+        f"The bundle cannot be written to {directory}: {fault.strerror or fault}.",
+        hint="Choose a folder that is yours to write, with --output.",
+    )
+
+
 def _locate(where: str | Path) -> Path:
     known = embedded()
     if where in known:
         return Path(str(resources.files("kdbench.students"))) / str(where)
     root = Path(where)
+    if root.is_file():
+        raise StudentError(
+            f"{str(where)!r} is a file; a student is a bundle: a directory with a card, the network and what "
+            "verifies it.",
+            hint="A model file, ONNX or another, gets into kdbench through a bundle: see docs/students.md.",
+        )
     if not root.is_dir():
         near = get_close_matches(str(where), known, n=1)
         offer = f"Did you mean {near[0]}?" if near else f"Embedded students: {', '.join(known) or 'none'}."
@@ -211,7 +237,7 @@ def _inside(root: Path, relative: str) -> Path:
     parts = relative.split("/")
     if "\\" in relative or ":" in relative or any(part in ("", ".", "..") for part in parts):
         raise StudentError(
-            f"The bundle {root.name} names the file {relative!r}, which is not a path inside it.",
+            f"The bundle {root.name} names the file {quote(relative)}, which is not a path inside it.",
             hint="Do not use this bundle: an honest one never does that.",
         )
     path = root
@@ -220,7 +246,9 @@ def _inside(root: Path, relative: str) -> Path:
         try:
             mode = path.lstat().st_mode
         except (OSError, ValueError) as fault:
-            raise StudentError(f"The bundle {root.name} lacks its file {relative!r}.", hint=_AGAIN) from fault
+            raise StudentError(
+                f"The bundle {root.name} lacks its file {quote(relative)}.", hint=_AGAIN
+            ) from fault
         if not (stat.S_ISREG(mode) if depth == len(parts) else stat.S_ISDIR(mode)):
             raise StudentError(
                 f"{relative!r} in the bundle {root.name} is a link or something else that is no plain file.",

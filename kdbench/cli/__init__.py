@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import cache
 from importlib import import_module
 from typing import Any
@@ -61,16 +62,15 @@ class Commands(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl([(name, short) for name, (_, short) in COMMANDS.items()])
 
+    def make_context(self, *args: Any, **extra: Any) -> click.Context:
+        """Read the command line, which already prints what `--help` and `--version` ask for."""
+        with _quiet_when_reader_is_gone():
+            return super().make_context(*args, **extra)
+
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; a reader that went away (`| head`) ends it quietly."""
-        try:
-            answer = super().invoke(ctx)
-            sys.stdout.flush()
-        except BrokenPipeError:
-            # What is still buffered would raise once more when Python closes the stream.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            raise click.exceptions.Exit(READER_GONE) from None
-        return answer
+        with _quiet_when_reader_is_gone():
+            return super().invoke(ctx)
 
     def main(self, *args: Any, **extra: Any) -> Any:
         """Run the command line and exit; every error is a sentence, with a traceback only on `--debug`."""
@@ -87,6 +87,20 @@ class Commands(click.Group):
                 traceback.print_exception(exc)
             code = _explain(exc, debug="debug" in asked)
         sys.exit(code if isinstance(code, int) else 0)
+
+
+@contextmanager
+def _quiet_when_reader_is_gone() -> Iterator[None]:
+    try:
+        try:
+            yield
+        finally:
+            if sys.stdout is not None:  # as it is where standard output was closed
+                sys.stdout.flush()
+    except BrokenPipeError:
+        # What is still buffered would raise once more when Python closes the stream.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise click.exceptions.Exit(READER_GONE) from None
 
 
 def _explain(exc: Exception, *, debug: bool) -> int:

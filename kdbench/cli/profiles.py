@@ -43,11 +43,12 @@ def check_profiles(paths: tuple[str, ...]) -> None:
     """Tell every problem of these profiles at once, each with its key; exit 2 if there is one."""
     from kdbench import profile
     from kdbench.errors import ProfileError
+    from kdbench.strict import clean
 
     told = []
     for path in paths:
         try:
-            click.echo(f"{path}: {profile.load(path).summary}")
+            click.echo(f"{clean(path)}: {profile.load(path).summary}")
         except ProfileError as fault:
             told.append(str(fault))
     if told:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from kdbench import journal, results
 from kdbench.bench import Request
-from kdbench.errors import UsageError
+from kdbench.errors import BackendUnavailable, UnknownBackend, UsageError
 from kdbench.profile import Profile, load, resolve
 from kdbench.student import open_student
 
@@ -51,6 +52,36 @@ def plugins() -> tuple[str, ...] | None:
     return None if names is None else tuple(name.strip() for name in names.split(",") if name.strip())
 
 
+@contextmanager
+def hidden_plugins_told() -> Iterator[None]:
+    """Say of a backend that is not there that `KDBENCH_PLUGINS` may hide it, where it is set."""
+    try:
+        yield
+    except (BackendUnavailable, UnknownBackend) as fault:
+        if (names := plugins()) is not None:
+            seen = f"only {', '.join(names)}" if names else "no plugin"
+            fault.hint = f"KDBENCH_PLUGINS is set, and lets kdbench see {seen}. {fault.hint}".rstrip()
+        raise
+
+
+def journal_to_finish(path: Path) -> Path:
+    """Give the result file that a run will write once it is resumed from `path`, one name or the other.
+
+    Raises UsageError where there is nothing to finish, or where the result would overwrite a file.
+    """
+    if not path.name:
+        raise UsageError(f"{path} is not a file.", hint="Pass the .journal of a run that did not end.")
+    output = path.with_name(path.name.removesuffix(results.JOURNAL_SUFFIX))
+    if not os.path.lexists(output):
+        return output
+    if not (kept := journal.journal_path(output)).exists():
+        raise UsageError(
+            f"There is no journal {kept}, so nothing is left to finish.",
+            hint="A finished result is shown by `kdbench show`.",
+        )
+    raise UsageError(f"{output} exists, and no result is overwritten.", hint="Move it away, then resume.")
+
+
 def _resolved(name: str, **asked: Any) -> Profile:
     limits = {phase: seconds for one in asked["timeouts"] for phase, seconds in one.items()}
     return resolve(
@@ -79,14 +110,14 @@ def _output(output: Path | None, profile: str, *, writing: bool) -> Path:
     path = results.default_path(None, profile, datetime.now(UTC)) if output is None else output
     if not writing:
         return path
-    if path.exists():
-        raise UsageError(f"{path} exists, and no result is overwritten.", hint="Choose another --output.")
-    if (unfinished := journal.journal_path(path)).exists():
-        raise UsageError(
-            f"{path} belongs to a run that did not end.",
-            hint=f"Finish it with --resume {unfinished}, or choose another --output.",
-        )
     try:
+        if os.path.lexists(path):
+            raise UsageError(f"{path} exists, and no result is overwritten.", hint="Choose another --output.")
+        if (unfinished := journal.journal_path(path)).exists():
+            raise UsageError(
+                f"{path} belongs to a run that did not end.",
+                hint=f"Finish it with --resume {unfinished}, or choose another --output.",
+            )
         with tempfile.TemporaryFile(dir=path.parent):
             return path
     except OSError as exc:

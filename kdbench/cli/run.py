@@ -131,20 +131,21 @@ def command(
     input, 3 if a backend named with -b cannot run here, 130 after Ctrl-C (what was finished is kept).
     """
     from kdbench import bench
-    from kdbench.cli.request import build
+    from kdbench.cli.request import build, hidden_plugins_told, journal_to_finish
 
     if resume is not None:
         _refuse_beside_resume(ctx)
-        output = resume.with_name(resume.name.removesuffix(".journal"))
+        output = journal_to_finish(resume)
         result = _measured(lambda report: bench.resume(resume, report), output, as_json=as_json, quiet=quiet)
         ctx.exit(bench.exit_code(result, _named(result)))
     request = build(writing=not dry_run, **asked)
-    if dry_run:
-        _show_plan(bench.plan(request), as_json=as_json)
-        return
-    result = _measured(
-        lambda report: bench.run(request, report), request.output, as_json=as_json, quiet=quiet
-    )
+    with hidden_plugins_told():
+        if dry_run:
+            _show_plan(bench.plan(request), as_json=as_json)
+            return
+        result = _measured(
+            lambda report: bench.run(request, report), request.output, as_json=as_json, quiet=quiet
+        )
     ctx.exit(bench.exit_code(result, _named(result)))
 
 
@@ -177,7 +178,8 @@ def _measured(work: Callable[[Report], Result], output: Path, *, as_json: bool, 
             result = work(report)
     except Interrupted:
         kept = journal.journal_path(output)
-        with suppress(KdbenchError):
+        # Whoever is impatient is told where the finished part is all the same.
+        with suppress(KdbenchError, KeyboardInterrupt):
             _show(open_summarised(kept), kept, as_json=as_json, quiet=quiet)
         raise
     _show(result, output, as_json=as_json, quiet=quiet)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
-from kdbench.problems import nearest, parse, quote
+from kdbench.problems import nearest, parse, quote, sentence
 from kdbench.sections import Phase
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class Checked(ParamType):
         try:
             return parse(value, self.kind)
         except ValueError as exc:
-            return self.fail(f"{exc}.", param, ctx)
+            return self.fail(sentence(str(exc)), param, ctx)
 
 
 class Duration(ParamType):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import tomllib
 from difflib import get_close_matches
 from importlib import resources
 from pathlib import Path
@@ -14,6 +13,7 @@ from msgspec import Meta, Struct
 
 from kdbench.card import Identifier, Line, Plain, Slug
 from kdbench.errors import RecipeError
+from kdbench.problems import read_toml, told
 
 Positive = Annotated[int, Meta(ge=1, le=10_000_000)]
 Amount = Annotated[int, Meta(ge=0, le=10_000_000)]
@@ -143,14 +143,14 @@ def read_recipe(
     """
     path = recipe_path(where)
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        table = read_toml(path)
     except OSError as fault:
         raise RecipeError(
             f"There is no recipe {str(where)!r}: {fault.strerror}.",
             hint=f"Embedded recipes: {', '.join(embedded_recipes())}; or give the path of a TOML file.",
         ) from fault
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as fault:
-        raise RecipeError(f"The recipe {path.name} is not valid TOML: {fault}.") from fault
+    except ValueError as fault:
+        raise RecipeError(f"The recipe {str(where)!r} {fault}.") from fault
     _replace(table, ("seed",), seed)
     _replace(table, ("threads",), threads)
     _replace(table, ("data", "labelled"), labels)
@@ -199,7 +199,7 @@ def _problems(table: dict[str, Any], section: type[Struct], prefix: str) -> list
                 if not _finite(table[key]):
                     problems.append(f"{prefix}{key}: not a finite number")
             except msgspec.ValidationError as fault:
-                problems.append(f"{prefix}{key}: {fault}")
+                problems.append(f"{prefix}{key}: {told(fault)}")
     return sorted(problems)
 
 

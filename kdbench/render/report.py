@@ -17,6 +17,7 @@ from kdbench.render.columns import DISPATCH, START, WITHHELD, Column, columns
 from kdbench.render.figures import count, listed, plain
 from kdbench.render.rows import FASTEST, TIED, Section, sections, threads
 from kdbench.render.table import Layout, lay_out, table
+from kdbench.results import put
 
 DOUBTS = 6
 """Kinds of doubt that are told; the file has all."""
@@ -54,7 +55,7 @@ def export_svg(measured: Result, path: Path, width: int = 120) -> None:
     )
     result(canvas, measured)
     try:
-        canvas.save_svg(str(path), title="kdbench run")
+        put(path, canvas.export_svg(title="kdbench run").encode())
     except OSError as error:
         raise ResultError(f"The picture {plain(str(path))} cannot be written: {error.strerror}.") from error
 

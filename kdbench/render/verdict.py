@@ -43,7 +43,8 @@ def sentences(section: Section, result: Result) -> Iterator[tuple[str, str]]:
             yield scenario.capitalize(), "no row may be ranked."
     for row in section.rows:
         if any(_would_lead(row, scenario, section.leads.get(scenario), result) for scenario in SCENARIOS):
-            yield "Not ranked", f"{name(row.cell, result)} is faster, but {_objection(row)}."
+            what = "is faster" if section.leads else "has figures"
+            yield "Not ranked", f"{name(row.cell, result)} {what}, but {_objection(row)}."
 
 
 def _lead(lead: Lead, result: Result) -> str:
