@@ -2,8 +2,8 @@
 
 `python benchmarks/alike.py [--module kdbench_onnxruntime] [--threads 1] [--blocks 16]`
 
-Prints for each pair the estimate with its interval, and the root mean square of the blocks' estimates: how far
-one block is off where the truth is no difference.
+Prints for each pair the estimate with its interval, and the root mean square of the blocks' estimates: how
+far one block is off where the truth is no difference.
 """
 
 from __future__ import annotations
