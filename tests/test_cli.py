@@ -98,11 +98,53 @@ def refused(result, told: str, code: int = 2) -> None:
         (["--resume", "x.journal", "--batch", "1"], "so --batch cannot be given with it"),
         (["--resume", "x.journal", "student"], "so STUDENT cannot be given with it"),
         (["--resume", "x.json.journal"], "no file x.json.journal"),
+        (["--resume", "/"], "/ is not a file"),
+        (["--output", "x" * 300], "cannot be written: File name too long"),
     ],
 )
 def test_what_makes_no_sense_is_refused_in_one_sentence(call, words, told):
     refused(call("run", *words), told)
     assert list(Path().iterdir()) == []
+
+
+def test_a_model_file_is_told_to_come_as_a_bundle(call):
+    Path("model.onnx").write_bytes(b"model")
+    result = call("run", "model.onnx")
+    refused(result, "'model.onnx' is a file; a student is a bundle")
+    assert "ONNX" in result.stderr
+
+
+def test_a_question_in_an_error_bears_no_full_stop(call):
+    assert "did you mean latency?\n" in call("run", "--scenario", "latncy").stderr
+
+
+def test_a_finished_run_has_nothing_to_resume_and_no_resumption_overwrites(call):
+    Path("done.json").write_text("mine")
+    refused(call("run", "--resume", "done.json"), "no journal done.json.journal, so nothing is left")
+    refused(call("run", "--resume", "done.json.journal"), "no journal done.json.journal, so nothing is left")
+    Path("done.json.journal").write_text("unfinished")
+    refused(call("run", "--resume", "done.json"), "done.json exists, and no result is overwritten")
+    assert (Path("done.json").read_text(), Path("done.json.journal").read_text()) == ("mine", "unfinished")
+
+
+def test_an_output_that_is_a_link_to_nowhere_is_left_alone(call):
+    Path("link.json").symlink_to("nowhere")
+    refused(call("run", "--output", "link.json"), "link.json exists")
+    assert Path("link.json").is_symlink()
+
+
+def test_a_backend_that_is_hidden_by_the_environment_is_told_so(call, monkeypatch):
+    monkeypatch.setenv("KDBENCH_PLUGINS", "other")
+    result = call("run", "-b", "numpy")
+    refused(result, "'numpy'", 3)
+    assert "KDBENCH_PLUGINS is set, and lets kdbench see only other." in result.stderr
+
+
+def test_a_profile_with_escape_sequences_in_its_name_is_listed_without(call):
+    Path("profiles").mkdir()
+    Path("profiles/a\x1b[31m.toml").write_text("schema = 1\n")
+    assert call("profiles").exit_code == 0
+    assert "\x1b" not in call("profiles", "check", "profiles/a\x1b[31m.toml").stdout
 
 
 def test_an_existing_output_is_refused_and_left_alone(call):
@@ -250,8 +292,29 @@ def test_a_picture_never_takes_the_place_of_another_kind_of_file(call):
     assert Path("table.svg").read_text().startswith("<svg")
 
 
-def test_a_reader_that_goes_away_is_no_error(tmp_path):
-    words = [sys.executable, "-m", "kdbench", "profiles", "show", "quick"]
+def test_a_picture_is_written_whole_or_not_at_all(call, monkeypatch):
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    subject = Subject(student="any", student_sha256="0" * 64, task="classification", classes=("a", "b"))
+    run = Run(id="1", started_utc="2026-01-01T00:00:00Z")
+    results.write(Result(run=run, subject=subject, environment={}), Path("result.json"))
+    monkeypatch.setattr(os, "fsync", full)
+    refused(call("show", "result.json", "--svg", "table.svg"), "table.svg cannot be written: No space left")
+    assert [path.name for path in Path().iterdir()] == ["result.json"]
+
+
+def test_a_closed_standard_output_is_no_bug(tmp_path):
+    words = f'"{sys.executable}" -m kdbench profiles list >&-'
+    done = subprocess.run(["sh", "-c", words], stderr=subprocess.PIPE, cwd=tmp_path, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+@pytest.mark.parametrize(
+    "asked", [["profiles", "show", "quick"], ["--help"], ["run", "--help"], ["--version"]]
+)
+def test_a_reader_that_goes_away_is_no_error(tmp_path, asked):
+    words = [sys.executable, "-m", "kdbench", *asked]
     read, write = os.pipe()
     os.close(read)
     with os.fdopen(write, "wb") as gone:

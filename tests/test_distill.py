@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,8 @@ from kdbench.distill.nets import build, count_macs, count_parameters
 from kdbench.distill.recipe import Recipe, parse_recipe, read_recipe, recipe_path
 from kdbench.distill.train import Update, augment, deterministic, predict
 from kdbench.errors import RecipeError, StudentError, UsageError
-from kdbench.student import load_calibration, load_evaluation, open_student, read_card
+from kdbench.problems import TOML_LIMIT_BYTES
+from kdbench.student import check_writable, load_calibration, load_evaluation, open_student, read_card
 
 torch = pytest.importorskip("torch")
 
@@ -196,12 +198,35 @@ def test_contradictions_in_a_recipe_are_told_at_once(table: dict[str, Any]) -> N
         assert f"\n  {problem}" in caught.value.message
 
 
-@pytest.mark.parametrize("text", ["= 1", "seed = 'zero", "\x00", "seed = " + "[" * 5000])
+@pytest.mark.parametrize(
+    "text", ["= 1", "seed = 'zero", "\x00", "seed = " + "[" * 5000, "seed = " + "9" * 5000]
+)
 def test_a_recipe_that_is_no_toml_is_a_sentence(tmp_path: Path, text: str) -> None:
     path = tmp_path / "mine.toml"
     path.write_text(text)
     with pytest.raises(RecipeError, match=r"mine\.toml"):
         read_recipe(path, seed=3, labels=5)
+
+
+def test_a_recipe_that_is_no_file_or_endless_is_refused_unread(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.toml")
+    (tmp_path / "big.toml").write_text("#" * (TOML_LIMIT_BYTES + 1))
+    for path, told in (
+        ("pipe.toml", "is not a file"),
+        ("big.toml", "is larger than"),
+        ("/dev/zero", "not a"),
+    ):
+        with pytest.raises(RecipeError, match=told):
+            read_recipe(tmp_path / path)
+
+
+def test_a_place_that_takes_no_bundle_is_refused_before_anything_is_trained(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    for place in (tmp_path / "file" / "bundle", Path("/proc/bundle")):
+        with pytest.raises(StudentError, match="cannot be written"):
+            check_writable(place)
+    check_writable(tmp_path / "new" / "bundle")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 def test_a_recipe_that_is_not_there_names_those_that_are() -> None:

@@ -326,6 +326,11 @@ def test_a_missing_result_whose_journal_exists_leads_to_it(path):
     assert str(path) in refusal(path.with_suffix("")).hint
 
 
+@pytest.mark.parametrize("path", [Path("/"), Path()])
+def test_a_path_without_a_name_is_refused_in_a_sentence(path):
+    assert "is not a file" in refusal(path).message
+
+
 WRITER = """
 import sys
 from dataclasses import replace

@@ -112,6 +112,11 @@ def test_a_device_that_no_backend_has_is_refused(planned):
         planned(devices=("npu",))
 
 
+def test_a_device_that_no_backend_has_is_refused_beside_one_that_is_there(planned):
+    with pytest.raises(UsageError, match=r"No backend of this run has the device nonsense\."):
+        planned(backend("a", *GPUS), devices=("cuda", "nonsense"))
+
+
 def test_a_precision_that_is_not_offered_is_a_row_that_says_so_and_no_job(planned):
     found = planned(
         backend("a", precisions=("fp32",)),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from pathlib import Path
 
 import msgspec
@@ -134,6 +135,9 @@ def test_all_problems_are_told_at_once_with_key_paths_and_nearest_keys(write):
         ("schema = 1\nschema = 1", "is not TOML"),
         ("a = " + "[" * 5000, "is not TOML"),
         ("# " + "x" * (1 << 20), "is larger than"),
+        ("a = " + "9" * 5000, "a number in it is too long"),
+        ('schema = 1\nsummary = "a\u202eb"', "summary must be plain text, not 'a\\u202eb'"),
+        ("schema = 1979-05-27", "schema must be 1, not 1979-05-27"),
     ],
 )
 def test_a_bad_profile_is_refused_in_one_sentence_that_names_file_and_place(write, text, told):
@@ -149,6 +153,38 @@ def test_a_file_that_is_no_text_is_refused(tmp_path):
     path.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ProfileError, match="is not TOML"):
         profile.load(path)
+
+
+def test_a_folder_or_a_pipe_is_refused_unread(tmp_path):
+    os.mkfifo(tmp_path / "pipe.toml")
+    for path in (tmp_path / "pipe.toml", tmp_path, Path("/dev/zero")):
+        with pytest.raises(ProfileError, match="is not a file"):
+            profile.load(path)
+
+
+def test_a_file_name_with_control_characters_gives_a_name_without(write):
+    assert profile.load(write("schema = 1", "a\x1b[31m\nb.toml")).name == "a b"
+    assert profile.load(write("schema = 1", os.fsdecode(b"\xff.toml"))).name == "profile"
+
+
+def test_of_very_many_problems_the_first_are_told_and_the_rest_counted(write):
+    path = write("schema = 1\n" + "".join(f"k{number} = 1\n" for number in range(1000)))
+    with pytest.raises(ProfileError, match="has 1000 problems") as caught:
+        profile.load(path)
+    lines = caught.value.message.splitlines()
+    assert len(lines) == profile.MOST_TOLD + 2
+    assert lines[-1] == f"  and {1000 - profile.MOST_TOLD} more"
+
+
+@pytest.mark.timeout(10)
+def test_a_list_of_very_many_values_is_read_at_once(write):
+    batches = ", ".join(str(number) for number in range(1, 65_001))
+    assert len(profile.load(write(f"schema = 1\n[plan]\nbatches = [{batches}]")).plan.batches) == 65_000
+
+
+def test_a_question_at_the_end_of_a_sentence_bears_no_full_stop(write):
+    with pytest.raises(ProfileError, match=r"did you mean plan\.batches\?$"):
+        profile.load(write("schema = 1\n[plan]\nbatchs = [1]"))
 
 
 def test_an_unknown_name_offers_the_nearest_and_a_missing_file_is_named():

@@ -135,6 +135,14 @@ def test_one_block_is_said_to_prove_nothing():
     assert "perhaps by chance: one block cannot tell." in shown(render.result, result)
 
 
+def test_where_no_row_may_be_ranked_none_is_called_faster():
+    cells = [synthetic.record(synthetic.cell("a"), status="invalid", reason="It answers NaN.")]
+    result = summarise(synthetic.result(cells, slices=synthetic.slices({0: 1e6})))
+    text = shown(render.result, result)
+    assert "Latency: no row may be ranked." in text
+    assert "Not ranked: a fp32 has figures, but it is invalid." in text
+
+
 def test_a_faster_row_that_lost_accuracy_is_not_marked_and_the_reason_is_told(measured):
     text = shown(render.result, measured)
     assert re.search(r"Not ranked: openvino bf16 is faster, but it loses 2\.0 points of accuracy", text)

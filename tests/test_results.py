@@ -261,6 +261,14 @@ def test_a_migration_that_meets_a_malformed_file_gives_a_sentence(written, monke
         {"leads": (Lead(scenario="latency", batch=1, leader=0, runner_up=1, verdict="tie"),)},
         {"samples": (Samples(cell=0, block=0, calls=3, growth=1.001, bins=(7, 9), counts=(1,)),)},
         {"samples": (Samples(cell=0, block=0, calls=3, bins=(7,), counts=(3,)),)},
+        {"samples": (Samples(cell=0, block=0, calls=3, growth=0.5, bins=(7,), counts=(3,)),)},
+        {"samples": (Samples(cell=0, block=0, calls=3, growth=1e300, bins=(7,), counts=(3,)),)},
+        {"samples": (Samples(cell=0, block=0, calls=3, growth=1.001, bins=(2**62,), counts=(3,)),)},
+        {"samples": (Samples(cell=0, block=0, calls=3, growth=1.001, bins=(-7,), counts=(3,)),)},
+        {"samples": (Samples(cell=0, block=0, calls=3, growth=1.001, bins=(7, 9), counts=(4, -1)),)},
+        {"samples": (Samples(cell=0, block=0, calls=3, growth=1.001, bins=(7,), counts=(0,)),)},
+        {"samples": (Samples(cell=0, block=0, calls=3, growth=1.001),)},
+        {"samples": (Samples(cell=0, block=0, calls=3),)},
     ],
 )
 def test_parts_that_do_not_fit_each_other_are_refused_in_both_directions(tmp_path, changes):

@@ -291,6 +291,23 @@ def test_reference_logits_that_are_not_finite_are_refused(bundle: Bundle) -> Non
         load_evaluation(open_student(bundle.root))
 
 
+def test_images_that_no_divisor_leaves_finite_are_refused(bundle: Bundle) -> None:
+    bundle.edit(set_in("encoding", "divisor", to=1e-320))
+    with pytest.raises(StudentError, match="are not finite"):
+        load_evaluation(open_student(bundle.root))
+
+
+def test_a_refusal_shows_no_pattern_and_no_endless_path(bundle: Bundle) -> None:
+    bundle.edit(set_in("title", to="a\x1b[31m"))
+    assert "Expected plain text in one line - at `$.title`" in refusal(bundle.root)
+    bundle.edit(set_in("title", to="a"))
+    bundle.edit(set_in("network", "factory", to="os:system"))
+    assert "a name of lower-case letters" in refusal(bundle.root)
+    bundle.edit(set_in("network", "factory", to="tiny-student"))
+    bundle.edit(set_in("files", "onnx", "path", to="a" * 900))
+    assert len(refusal(bundle.root)) < 300
+
+
 def test_a_card_that_changed_after_opening_is_noticed(bundle: Bundle) -> None:
     student = open_student(bundle.root)
     bundle.edit(set_in("trained", to=False))
