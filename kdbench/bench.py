@@ -17,7 +17,7 @@ from msgspec import structs
 from kdbench import cache, environment, journal, results, roster
 from kdbench.block import latency_block, memory_pass, tail_stretch, throughput_block
 from kdbench.compiling import compile_jobs
-from kdbench.errors import Interrupted, ResultError
+from kdbench.errors import Interrupted, ResultError, UsageError
 from kdbench.finalists import finalists
 from kdbench.header import header, now, refuse_other_conditions
 from kdbench.interruption import heard_once
@@ -53,7 +53,7 @@ def run(request: Request, report: Report | None = None) -> Result:
         origin_ns = time.perf_counter_ns()
         with journal.create(journal.journal_path(request.output), header(request, planned)) as book:
             ledger = Ledger(planned.records, _logs(request.output))
-            with _room_made(book.path):
+            with _room_made(book.path), _removed_where_empty(book.path):
                 _measure(planned, ledger, book, folder, origin_ns, report, done=set())
                 _fail_unmeasured(ledger, book)
         return _finish(request.output, book.path)
@@ -194,6 +194,17 @@ def _timed(book: Journal, name: str) -> Iterator[None]:
     begin = time.monotonic()
     yield
     book.append(Entry(kind="stage", stages=((name, round(time.monotonic() - begin, 3)),)))
+
+
+@contextmanager
+def _removed_where_empty(path: Path) -> Iterator[None]:
+    """Leave no journal behind in which nothing is finished when a run is refused."""
+    try:
+        yield
+    except UsageError:
+        if not journal.finished(path):
+            path.unlink()
+        raise
 
 
 @contextmanager

@@ -10,7 +10,7 @@ import pytest
 from msgspec import structs
 
 from kdbench import bench, compiling, journal, results
-from kdbench.errors import Interrupted, ResultError
+from kdbench.errors import Interrupted, ResultError, UsageError
 from kdbench.records import BackendRecord
 from kdbench.request import Request
 from kdbench.sections import Latency, Memory, Plan, Profile, Tail, Throughput
@@ -302,3 +302,12 @@ def test_a_backend_that_broke_before_it_had_cells_counts_as_failed():
     absent = BackendRecord(name="b", status="unavailable")
     assert bench.exit_code(outcome("measured", backends=(broken,))) == 1
     assert bench.exit_code(outcome("measured", backends=(absent,))) == 0
+
+
+def test_a_cache_that_takes_nothing_is_a_sentence_and_leaves_no_journal(student, tmp_path, cache_folder):
+    cache_folder.mkdir(parents=True, exist_ok=True)
+    (cache_folder / "artifacts").write_text("a file where a folder should be")
+    request = Request(student=student, profile=LATENCY_ALONE, output=tmp_path / "r.json", backends=("numpy",))
+    with pytest.raises(UsageError, match=r"The cache folder .* cannot be used"):
+        bench.run(request)
+    assert list(tmp_path.glob("r.json*")) == []
