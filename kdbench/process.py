@@ -175,8 +175,9 @@ class Worker:
         os.killpg(self.pid, signal.SIGSTOP)
         seen = os.waitid(os.P_PID, self.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
         if seen is not None and seen.si_code == os.CLD_STOPPED:
-            os.waitid(os.P_PID, self.pid, os.WSTOPPED)
-            self.paused = True
+            with suppress(ChildProcessError):  # killed since it was seen to stand
+                os.waitid(os.P_PID, self.pid, os.WSTOPPED)
+                self.paused = True
         self.idle_cpu_ns = cpu_ns(self.pid)
 
     def resume(self) -> None:
