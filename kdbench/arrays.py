@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import tokenize
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -54,7 +55,8 @@ def read_npy(stream: IO[bytes], layout: Layout, what: str) -> Array:
             )
         stream.seek(0)
         array: Array = np.lib.format.read_array(stream, allow_pickle=False)
-    except (ValueError, EOFError, zipfile.BadZipFile) as fault:
+    # A header is read as Python would read it: what is no literal fails in the tokenizer or the parser.
+    except (ValueError, EOFError, SyntaxError, tokenize.TokenError, zipfile.BadZipFile) as fault:
         raise StudentError(f"{what} cannot be read: {fault}.", hint=_HINT) from fault
     return array
 

@@ -16,6 +16,7 @@ from msgspec import structs
 
 from kdbench import cache, environment, journal, results, roster
 from kdbench.block import latency_block, memory_pass, tail_stretch, throughput_block
+from kdbench.card import unjudged
 from kdbench.compiling import compile_jobs
 from kdbench.errors import Interrupted, ResultError, UsageError
 from kdbench.finalists import finalists
@@ -34,6 +35,7 @@ from kdbench.request import Request as Request, asked_before
 from kdbench.sections import Limits
 from kdbench.spec import Scenario
 from kdbench.strict import clean
+from kdbench.student import read_card
 from kdbench.summary import summarise
 
 
@@ -101,7 +103,8 @@ def exit_code(result: Result, named: Sequence[str] = ()) -> int:
     """Give 1 when a backend or a cell failed or is invalid, or a named one measured nothing; else 0."""
     found = {one.status for one in result.backends} | {one.status for one in result.cells}
     bad = found & {"failed", "timed out", "invalid"}
-    measured = {one.cell.backend for one in result.cells if one.status == "measured"}
+    own = [one for one in result.cells if one.cell.network == "student"]
+    measured = {one.cell.backend for one in own if one.status == "measured"}
     return int(bool(bad) or any(name not in measured for name in named) or not measured)
 
 
@@ -135,6 +138,7 @@ def _measure(
         logs=folder,
         memory_bytes=memory_limit_bytes(planned.profile.limits.memory_share),
         origin_ns=origin_ns,
+        unjudged=unjudged(read_card(planned.student)),
         tell=meter.tell,
     )
     _blocks(site, book, meter, done)

@@ -1,7 +1,8 @@
 """Compiled artifacts by content: the same student, target, versions and machine are compiled once.
 
 Artifacts are native code, so the folder belongs to the user alone. An entry is a folder named by its key; it
-is complete when it has `entry.json`, which is written last, before the folder gets its name.
+is complete when it has `entry.json`, which is written last, before the folder gets its name. Students that
+were made on first use stand on a shelf of their own: see `kdbench.nursery`.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from kdbench.errors import UsageError
 
 DRAFT = ".draft-"
 DRAFT_S = 86_400.0
-"""No compilation is allowed to take longer: an older draft is what a killed run left."""
+"""Neither compiling nor making a student takes longer: an older draft is what a killed run left."""
 
 ENTRY = "entry.json"
 VERSION = 1
@@ -96,12 +97,12 @@ def find(folder: Path, name: str) -> tuple[Entry, Path] | None:
 
 
 @contextlib.contextmanager
-def draft(folder: Path) -> Iterator[Path]:
-    """Give an empty folder to compile into, gone afterwards unless `keep` gave it a name.
+def draft(folder: Path, shelf: str = "artifacts") -> Iterator[Path]:
+    """Give an empty folder on a shelf of the cache to work in, gone afterwards unless it was given a name.
 
     What runs that were killed left here more than a day ago goes first.
     """
-    home = folder / "artifacts"
+    home = folder / shelf
     try:
         home.mkdir(mode=0o700, parents=True, exist_ok=True)
         _sweep(home)

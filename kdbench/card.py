@@ -13,10 +13,10 @@ from msgspec import Meta, Struct
 
 from kdbench.errors import StudentError
 from kdbench.problems import PLAIN, told
-from kdbench.spec import Task, TensorSpec
+from kdbench.spec import Precision, Task, TensorSpec
 
-MAJOR, MINOR = 1, 0
-"""Schema of the card. History: 1.0 the first."""
+MAJOR, MINOR = 1, 1
+"""Schema of the card. History: 1.0 the first; 1.1 students that were imported, and the teacher's cost."""
 
 NETWORKS = "kdbench.networks"
 """Entry-point group of network factories; a card may name nothing else."""
@@ -54,22 +54,34 @@ class Schema(Part, frozen=True, kw_only=True):
 
 
 class Encoding(Part, frozen=True, kw_only=True):
-    """How stored images become the input: `images.astype(input dtype) / divisor`, in `low`..`high`."""
+    """How stored images become the input: `(images / divisor - mean) / std`, in the input's dtype.
 
-    dtype: Literal["uint8"] = "uint8"
+    divisor, mean, std: a caller applies them and nobody else does; what the graph itself does to its
+        input is not among them. mean and std have one entry per channel, or none for no change.
+    layout: where the channels of images and input stand; `any` for an input that is no image.
+    low, high: the range of values that the input takes over the evaluation split.
+    """
+
+    dtype: Literal["uint8", "float32"] = "uint8"
     divisor: Annotated[float, Meta(gt=0)] = 255.0
-    layout: Literal["NCHW"] = "NCHW"
+    mean: tuple[float, ...] = ()
+    std: tuple[Annotated[float, Meta(gt=0)], ...] = ()
+    layout: Literal["NCHW", "NHWC", "any"] = "NCHW"
     low: float = 0.0
     high: float = 1.0
 
 
 class Network(Part, frozen=True, kw_only=True):
-    """A network: its factory in the entry points, the keywords of that, and what it costs for one image."""
+    """A network: its factory in the entry points, the keywords of that, and what it costs for one image.
+
+    bytes: of its weights, as safetensors or as they stand in the ONNX file.
+    """
 
     factory: Slug | None = None
     arguments: dict[Identifier, Plain | tuple[Plain, ...]] = {}
     parameters: Count | None = None
     macs: Count | None = None
+    bytes: Count | None = None
 
 
 class Teacher(Network, frozen=True, kw_only=True):
@@ -123,13 +135,17 @@ class LadderRow(Part, frozen=True, kw_only=True):
 
 
 class Data(Part, frozen=True, kw_only=True):
-    """Where the images come from and how they were divided; `sha256` is that of the raw source arrays."""
+    """Where the images come from and how they were divided; `sha256` is that of the raw source arrays.
+
+    labelled: whether anybody knows the right answers to the evaluation split.
+    """
 
     generator: Line
     source: Line
     licence: Line
     citation: Line = ""
     splits: dict[Line, Count] = {}
+    labelled: bool = True
     evaluation: Annotated[int, Meta(ge=1, le=1_000_000)]
     calibration: Annotated[int, Meta(ge=0, le=1_000_000)] = 0
     sha256: Sha256 | None = None
@@ -144,7 +160,11 @@ class File(Part, frozen=True, kw_only=True):
 
 
 class Card(Part, frozen=True, kw_only=True):
-    """Everything that is to be known of a student."""
+    """Everything that is to be known of a student.
+
+    meaning: what the output holds; either way, the largest is the answer.
+    precision: what the stored network computes in. batch: the only batch size that it takes, None for any.
+    """
 
     schema: Schema = Schema()
     name: Slug
@@ -156,6 +176,9 @@ class Card(Part, frozen=True, kw_only=True):
     inputs: Annotated[tuple[TensorSpec, ...], Meta(min_length=1, max_length=1)]
     outputs: Annotated[tuple[TensorSpec, ...], Meta(min_length=1, max_length=1)]
     encoding: Encoding = Encoding()
+    meaning: Literal["logits", "probabilities"] = "logits"
+    precision: Precision = "fp32"
+    batch: Annotated[int, Meta(ge=1, le=65_536)] | None = None
     network: Network = Network()
     teacher: Teacher | None = None
     ladder: tuple[LadderRow, ...] = ()
@@ -222,11 +245,25 @@ def _check_tensors(card: Card, where: str) -> None:
                 f"{where} declares {images} times {elements} elements for {tensor.name}, "
                 f"more than the limit of {ELEMENTS_LIMIT}."
             )
+    channels = {"NCHW": 0, "NHWC": -1, "any": -1}[card.encoding.layout]
+    for name, values in (("mean", card.encoding.mean), ("std", card.encoding.std)):
+        if values and len(values) != card.inputs[0].shape[channels]:
+            raise StudentError(
+                f"{where} gives a {name} for {len(values)} channels, but its input has the shape "
+                f"{card.inputs[0].shape} in the layout {card.encoding.layout}."
+            )
     if card.outputs[0].shape != (len(card.classes),):
         raise StudentError(
             f"{where} names {len(card.classes)} classes, but output {card.outputs[0].name} has the shape "
             f"{card.outputs[0].shape}."
         )
+
+
+def unjudged(card: Card) -> str:
+    """Say why no accuracy can be told of a student, or nothing where one can."""
+    if not card.trained:
+        return "untrained"
+    return "" if card.data.labelled else "no labels"
 
 
 def encode(card: Card) -> bytes:

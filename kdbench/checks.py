@@ -219,6 +219,9 @@ def _states(evidence: Evidence) -> Iterator[Check]:
     if record.placement is not None:
         placed = f"it runs on {record.placement.device} instead of {record.placement.requested}"
         yield _state("fallback", record.placement.fallback, placed)
+        computed, stored = record.placement.precision, record.cell.precision
+        if computed != stored:
+            yield _state("precision", True, f"it computes in {computed} what is stored in {stored}")
     governor = evidence.fact("cpu", "governor")
     if governor is not None:
         yield _state("governor", governor != "performance", f"the CPU's governor is {governor!s:.40}")

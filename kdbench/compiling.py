@@ -31,7 +31,7 @@ def compile_jobs(
     for index, job in enumerate(plan.jobs):
         if not any(ledger.alive(cell) for cell in job.cells.values()):
             continue
-        name = artifact_key(plan, job)
+        name = artifact_key(job)
         cached = cache.find(folder, name)
         if cached is not None:
             built[index] = _built(name, *cached, cached=True)
@@ -46,12 +46,13 @@ def compile_jobs(
     return built
 
 
-def artifact_key(plan: Plan, job: Job) -> str:
-    """Name an artifact by student, target, plugin, versions, device and machine."""
+def artifact_key(job: Job) -> str:
+    """Name an artifact by network, target, plugin, versions, device and machine."""
     return cache.key(
         {
-            "student": plan.student.sha256,
-            "bundle": str(plan.student.root),
+            "student": job.student.sha256,
+            "network": job.student.role,
+            "bundle": str(job.student.root),
             "target": asdict(job.target),
             "plugin": asdict(job.source),
             "runtime": job.runtime_version,
@@ -77,7 +78,7 @@ def _compile(plan: Plan, job: Job, name: str, ledger: Ledger, folder: Path, logs
     ):
         try:
             worker.ask(opening(source), protocol.Opened, "import", limits.describe_s)
-            request = protocol.Compile(student=plan.student, target=job.target, workdir=workdir)
+            request = protocol.Compile(student=job.student, target=job.target, workdir=workdir)
             compiled = worker.ask(request, protocol.Compiled, "compile", limits.compile_s)
         except BackendError as fault:
             ledger.fail(job.cells.values(), fault, worker)

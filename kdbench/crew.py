@@ -19,6 +19,7 @@ from kdbench.orphans import orphans_adopted
 from kdbench.process import Worker
 from kdbench.records import AccuracyRecord, PlacementRecord
 from kdbench.roster import opening
+from kdbench.spec import Placement
 from kdbench.stats import mcnemar
 
 PACE_S = 0.06
@@ -107,7 +108,7 @@ def _receive_opened(site: Site, member: Member) -> None:
 
 def _send_load(site: Site, member: Member) -> None:
     request = protocol.Load(
-        student=site.plan.student,
+        student=member.job.student,
         target=member.job.target,
         artifact=member.built.artifact,
         workdir=member.built.workdir,
@@ -121,7 +122,7 @@ def _receive_loaded(site: Site, member: Member) -> None:
     loaded = member.worker.receive(protocol.Loaded, "load", site.plan.profile.limits.load_s)
     member.loaded = loaded
     placement = loaded.placement
-    fallback = placement.device != job.target.device or placement.precision != job.target.precision
+    fallback = placement.device != job.target.device or _narrowed(job, placement)
     record = PlacementRecord(
         requested=job.target.device,
         device=placement.device,
@@ -141,6 +142,17 @@ def _receive_loaded(site: Site, member: Member) -> None:
             hint="A fall-back is not measured in the name of what was asked for.",
             phase="load",
         )
+
+
+def _narrowed(job: Job, placement: Placement) -> bool:
+    """Tell whether a session computes otherwise than it was asked to.
+
+    A file in fewer bits that is run as it is stored may be computed in fp32: that is what the runtime makes
+    of it, and a check tells it.
+    """
+    asked = job.target.precision
+    widened = asked == job.student.precision and placement.precision == "fp32"
+    return placement.precision != asked and not widened
 
 
 def _make_ready(site: Site, member: Member) -> None:
@@ -192,7 +204,8 @@ def _verify(site: Site, member: Member, batch: int) -> None:
     if whole:
         facts = msgspec.structs.asdict(checked)
         fault = facts.pop("fault")
-        accuracy = AccuracyRecord(**facts, p=mcnemar(checked.lost, checked.gained))
+        reason = site.unjudged if checked.correct is None else ""
+        accuracy = AccuracyRecord(**facts, p=mcnemar(checked.lost, checked.gained), reason=reason)
         site.ledger.update(cell, accuracy=accuracy)
     else:
         fault = checked.fault

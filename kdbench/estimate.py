@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 
 from msgspec import structs
@@ -20,9 +21,17 @@ MOST_BLOCKS = 1000
 
 
 def living(jobs: Sequence[Job], scenario: Scenario) -> tuple[tuple[int, ...], ...]:
-    """Give the jobs of a scenario, by index, as they live together in a block."""
+    """Give the jobs of a scenario, by index, as they live together in a block.
+
+    A student's job and its teacher's are in the same cohort: their ratio needs no anchor.
+    """
     own = [index for index, job in enumerate(jobs) if job.target.scenario == scenario]
-    return cohorts(own, own[0]) if own else ()
+    families: dict[tuple[str, str, str], list[int]] = defaultdict(list)
+    for index in own:
+        families[jobs[index].family].append(index)
+    # Students are ranked among themselves, so only one of them can link students.
+    students = [index for index in own if jobs[index].student.role == "student"]
+    return cohorts(list(families.values()), (students or own)[0]) if own else ()
 
 
 def stages(profile: Profile, jobs: Sequence[Job]) -> tuple[tuple[str, float], ...]:

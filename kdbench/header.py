@@ -61,6 +61,7 @@ def _subject(student: Student, card: Card) -> Subject:
         task=student.task,
         classes=student.classes,
         trained=card.trained,
+        labelled=card.data.labelled,
         parameters=student.parameters,
         macs=student.macs,
         data=card.data.generator,

@@ -6,13 +6,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from kdbench.discovery import Source
-from kdbench.spec import BackendInfo, Device, Target
+from kdbench.spec import BackendInfo, Device, Student, Target
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """A backend with one Target. `cells`: index into the plan's cells for each batch size of the target."""
+    """A backend with one Target and one network, the student or its teacher.
 
+    cells: index into the plan's cells for each batch size of the target.
+    """
+
+    student: Student
     source: Source
     info: BackendInfo
     runtime_version: str
@@ -23,4 +27,10 @@ class Job:
     @property
     def label(self) -> str:
         """Name the job, fit for a file name."""
-        return f"{self.source.name}-{self.device.id}-{self.target.precision}".replace(":", "-")
+        name = f"{self.source.name}-{self.device.id}-{self.target.precision}".replace(":", "-")
+        return name if self.student.role == "student" else f"{name}-{self.student.role}"
+
+    @property
+    def family(self) -> tuple[str, str, str]:
+        """What a student's job and its teacher's have in common within a scenario, and no other job has."""
+        return self.source.name, self.device.id, self.target.precision

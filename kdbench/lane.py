@@ -48,7 +48,6 @@ class Loaded:
     target: Target
     session: Session
     evaluation: Evaluation
-    trained: bool
     base_bytes: int | None
     lanes: dict[int, Lane] = field(default_factory=dict)
 
@@ -93,7 +92,7 @@ def compare_last(loaded: Loaded, lane: Lane, outputs: tuple[Array, ...]) -> None
 
     Raises ContractError for a buffer that was not ready, or holds another answer.
     """
-    _compare(loaded, lane, outputs, image_rows(lane.rings[0].last, lane.batch, len(loaded.evaluation.labels)))
+    _compare(loaded, lane, outputs, image_rows(lane.rings[0].last, lane.batch, len(loaded.evaluation)))
 
 
 def refuse_cache(loaded: Loaded, lane: Lane) -> None:
@@ -109,7 +108,7 @@ def refuse_cache(loaded: Loaded, lane: Lane) -> None:
         _fill(entry, other)
         with phase("run"):
             outputs = lane.runner(entry)
-        _compare(loaded, lane, outputs, image_rows(0, lane.batch, len(loaded.evaluation.labels)))
+        _compare(loaded, lane, outputs, image_rows(0, lane.batch, len(loaded.evaluation)))
     finally:
         _fill(entry, before)
 

@@ -27,7 +27,10 @@ class Built:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Site:
-    """What all blocks of a run share. `origin_ns` is the start of the run by the monotonic clock."""
+    """What all blocks of a run share. `origin_ns` is the start of the run by the monotonic clock.
+
+    unjudged: why no accuracy can be told, empty where one can.
+    """
 
     plan: Plan
     ledger: Ledger
@@ -35,6 +38,7 @@ class Site:
     logs: Path
     memory_bytes: int
     origin_ns: int
+    unjudged: str
     tell: Callable[[str], None]
 
     @property

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from kdbench import estimate
 from kdbench.discovery import nearest
@@ -11,21 +11,11 @@ from kdbench.errors import BackendUnavailable, UsageError
 from kdbench.job import Job
 from kdbench.options import check_options
 from kdbench.records import BackendRecord, CellRecord
-from kdbench.request import Request
+from kdbench.request import Request, networks
 from kdbench.roster import Found, record
 from kdbench.sections import BackendPlan, Profile
-from kdbench.spec import (
-    Available,
-    BackendInfo,
-    Cell,
-    Device,
-    Precision,
-    Scenario,
-    Student,
-    Target,
-    Unavailable,
-    variant,
-)
+from kdbench.spec import Available, Cell, Device, Scenario, Student, Target, Unavailable, variant
+from kdbench.support import Lack, lack
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +58,8 @@ def plan(request: Request, found: Sequence[Found], usable: Sequence[int]) -> Pla
     """Make the plan. `usable` are the logical CPUs to compute on, one per physical core.
 
     Raises BackendUnavailable for a backend that was named and does not work here, UsageError for an
-    option or a device that it does not have. A precision or boundary that it lacks is an unsupported cell.
+    option or a device that it does not have, or a teacher that the bundle does not keep. A precision, batch
+    size or boundary that a backend or the student lacks is an unsupported cell.
     """
     _refuse_unavailable(request, found)
     _refuse_unknown_options(request, found)
@@ -76,10 +67,13 @@ def plan(request: Request, found: Sequence[Found], usable: Sequence[int]) -> Pla
     threads, cpus = _threads(request.profile.plan.threads, usable)
     records: list[CellRecord] = []
     jobs: list[Job] = []
+    working = [one for one in found if isinstance(one.answer, Available) and one.fault is None]
+    measured = networks(request.student, request.profile.plan)
     for scenario in request.profile.plan.scenarios:
-        for one in found:
-            if isinstance(one.answer, Available) and one.fault is None:
-                jobs += _jobs(request, one, one.answer, scenario, threads, records)
+        for one in working:
+            for device, target in _targets(request, one, scenario, threads):
+                for network in measured:
+                    jobs += _job(request, one, device, target, network, working, records)
     budget_s, profile = request.budget_s, request.profile
     if budget_s is not None:
         profile = estimate.within(budget_s, profile, jobs)
@@ -92,51 +86,71 @@ def plan(request: Request, found: Sequence[Found], usable: Sequence[int]) -> Pla
         jobs=tuple(jobs),
         cpus=cpus,
         stages=stages,
-        notes=estimate.notes(budget_s, profile, sum(seconds for _, seconds in stages)),
+        notes=(
+            *request.notes,
+            *estimate.notes(budget_s, profile, sum(seconds for _, seconds in stages)),
+        ),
     )
 
 
-def _jobs(
-    request: Request,
-    one: Found,
-    answer: Available,
-    scenario: Scenario,
-    threads: int | None,
-    records: list[CellRecord],
-) -> Iterator[Job]:
-    """Give a backend's jobs for a scenario, and add the records of all its cells, unsupported ones too."""
+def _targets(
+    request: Request, one: Found, scenario: Scenario, threads: int | None
+) -> Iterator[tuple[Device, Target]]:
+    """Give what a backend is asked for in a scenario, device by device."""
     assert one.info is not None
-    assert one.source is not None
+    assert isinstance(one.answer, Available)
     settings, own = request.profile.plan, request.profile.backends.get(one.name, BackendPlan())
     options = check_options(one.info, {**own.options, **request.options.get(one.name, {})})
-    for device in _devices(request, own, answer):
+    for device in _devices(request, own, one.answer):
         for precision in own.precisions or settings.precisions:
-            target = Target(
-                device=device.id,
-                precision=precision,
-                batch_sizes=settings.batches,
-                scenario=scenario,
-                boundary=settings.boundary,
-                threads=threads,
-                dynamic=settings.shapes == "dynamic",
-                options=options,
+            yield (
+                device,
+                Target(
+                    device=device.id,
+                    precision=precision,
+                    batch_sizes=settings.batches,
+                    scenario=scenario,
+                    boundary=settings.boundary,
+                    threads=threads,
+                    dynamic=settings.shapes == "dynamic",
+                    options=options,
+                ),
             )
-            why = _unsupported(one.info, device, precision, settings.boundary)
-            cells = _cells(request.profile, one, target)
-            indices = {cell.batch: len(records) + number for number, cell in enumerate(cells)}
-            records += [_record(cell, why) for cell in cells]
-            if not why:
-                yield Job(
-                    source=one.source,
-                    info=one.info,
-                    runtime_version=answer.version,
-                    device=device,
-                    target=target,
-                    cells=indices,
-                )
 
 
-def _cells(profile: Profile, one: Found, target: Target) -> list[Cell]:
+def _job(
+    request: Request,
+    one: Found,
+    device: Device,
+    target: Target,
+    network: Student,
+    working: Sequence[Found],
+    records: list[CellRecord],
+) -> Iterator[Job]:
+    """Give the job of a target, if there is one, and add the records of all its cells."""
+    assert one.info is not None
+    assert one.source is not None
+    assert isinstance(one.answer, Available)
+    offers = [other.name for other in working if other.info and target.precision in other.info.precisions]
+    cells: dict[int, int] = {}
+    for cell in _cells(request.profile, one, target, network):
+        lacking = lack(one.info, device, network, target, cell.batch, offers)
+        if lacking is None:
+            cells[cell.batch] = len(records)
+        records.append(_record(cell, lacking))
+    if cells:
+        yield Job(
+            student=network,
+            source=one.source,
+            info=one.info,
+            runtime_version=one.answer.version,
+            device=device,
+            target=replace(target, batch_sizes=tuple(cells)),
+            cells=cells,
+        )
+
+
+def _cells(profile: Profile, one: Found, target: Target, network: Student) -> list[Cell]:
     """Give the keys of a target's cells, one per batch size."""
     declared = one.info.options if one.info else ()
     return [
@@ -150,15 +164,16 @@ def _cells(profile: Profile, one: Found, target: Target) -> list[Cell]:
             threads=profile.plan.threads,
             boundary=target.boundary,
             variant=variant(target.options, declared, dynamic=target.dynamic),
+            network=network.role,
         )
         for batch in target.batch_sizes
     ]
 
 
-def _record(cell: Cell, why: str) -> CellRecord:
-    if why:
-        return CellRecord(cell=cell, status="unsupported", phase="plan", reason=why)
-    return CellRecord(cell=cell, status="measured")
+def _record(cell: Cell, lacking: Lack | None) -> CellRecord:
+    if lacking is None:
+        return CellRecord(cell=cell, status="measured")
+    return CellRecord(cell=cell, status="unsupported", phase="plan", reason=lacking.reason, fix=lacking.fix)
 
 
 def _devices(request: Request, own: BackendPlan, answer: Available) -> tuple[Device, ...]:
@@ -171,16 +186,6 @@ def _devices(request: Request, own: BackendPlan, answer: Available) -> tuple[Dev
 
 def _meant(wish: str, device: Device) -> bool:
     return wish in (device.id, device.id.split(":")[0].split(".")[0])
-
-
-def _unsupported(info: BackendInfo, device: Device, precision: Precision, boundary: str) -> str:
-    if boundary not in info.boundaries:
-        return f"{info.title} cannot be timed at the boundary {boundary}."
-    if precision not in info.precisions:
-        return f"{info.title} does not offer {precision}; it has {', '.join(info.precisions)}."
-    if device.precisions and precision not in device.precisions:
-        return f"{device.name} does not compute in {precision}; it has {', '.join(device.precisions)}."
-    return ""
 
 
 def _refuse_unavailable(request: Request, found: Sequence[Found]) -> None:

@@ -60,6 +60,7 @@ def resolve(
     threads: int | Literal["cores", "vendor"] | None = None,
     blocks: int | None = None,
     max_drop: float | Literal["resolution"] | None = None,
+    with_teacher: bool | None = None,
     limits: Mapping[Phase, float] | None = None,
 ) -> Profile:
     """Put what a command line asks for in the place of what the profile says; None changes nothing.
@@ -74,6 +75,7 @@ def resolve(
         "batches": batches,
         "scenarios": scenarios,
         "threads": threads,
+        "with_teacher": with_teacher,
     }
     resolved = structs.replace(
         profile,

@@ -7,6 +7,7 @@ from the blocks alone: calls and slices within a block are no replications.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections import defaultdict
 from collections.abc import Callable, Container, Iterable, Sequence
@@ -16,7 +17,7 @@ from statistics import fmean, median, mode
 from msgspec.structs import replace
 
 from kdbench import stats
-from kdbench.records import Lead, Result, Slice, Summary, Window
+from kdbench.records import Gain, Lead, Result, Slice, Summary, Window
 from kdbench.spec import Group, Scenario
 
 Moment = tuple[int, int, int]
@@ -113,15 +114,57 @@ def costs_of(result: Result, scenario: Scenario, cells: Container[int]) -> Costs
 
 
 def leads(result: Result) -> tuple[Lead, ...]:
-    """Tell for every group who is fastest among the eligible cells, and whether that is more than chance.
+    """Tell for every group who is fastest among the eligible students, and whether that is more than chance.
+
+    Needs `summary` and `eligible` of the cells. Teachers are there to be compared with their students only.
+    """
+    return tuple(
+        _lead(result, group, cells)
+        for group, cells in _eligible(result).items()
+        if group.network == "student"
+    )
+
+
+def gains(result: Result) -> tuple[Gain, ...]:
+    """Compare each eligible student with its teacher on the same backend, device, precision and so on.
 
     Needs `summary` and `eligible` of the cells.
     """
+    groups = _eligible(result)
+    students = {result.cells[index].cell: index for cells in groups.values() for index in cells}
+    found = []
+    for group, teachers in groups.items():
+        if group.network == "student":
+            continue
+        fellows = groups.get(dataclasses.replace(group, network="student"), [])
+        costs = costs_of(result, group.scenario, {*teachers, *fellows})
+        for teacher in teachers:
+            student = students.get(dataclasses.replace(result.cells[teacher].cell, network="student"))
+            if student is not None:
+                found.append(_gain(result, costs, student, teacher))
+    return tuple(found)
+
+
+def _eligible(result: Result) -> dict[Group, list[int]]:
     groups: dict[Group, list[int]] = defaultdict(list)
     for index, record in enumerate(result.cells):
         if record.eligible and record.summary is not None and _cost(record.summary, record.cell.scenario):
             groups[record.cell.group].append(index)
-    return tuple(_lead(result, group, cells) for group, cells in groups.items())
+    return groups
+
+
+def _gain(result: Result, costs: Costs, student: int, teacher: int) -> Gain:
+    gap = pair(costs, teacher, student) or _by_summary(result, teacher, student)
+    known = math.isfinite(gap.half)
+    return Gain(
+        scenario=result.cells[student].cell.scenario,
+        student=student,
+        teacher=teacher,
+        ratio=math.exp(gap.estimate),
+        low=math.exp(gap.low) if known else None,
+        high=math.exp(gap.high) if known else None,
+        blocks=gap.blocks,
+    )
 
 
 def _lead(result: Result, group: Group, cells: Sequence[int]) -> Lead:

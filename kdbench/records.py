@@ -2,8 +2,8 @@
 
 Units stand in the names: `_ns` integer nanoseconds, `_s` seconds, `_bytes`, `_per_s`. What was not
 measured is None, and where a reason is worth telling it stands beside it. Raw measurements (`slices`,
-`samples`, `windows`) are the truth; `CellRecord.summary` and `leads` are derived from them when the run is
-assembled, by `kdbench.summary`, and can be derived again.
+`samples`, `windows`) are the truth; `CellRecord.summary`, `leads` and `gains` are derived from them when the
+run is assembled, by `kdbench.summary`, and can be derived again.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from msgspec import Meta, Struct, field
 
 from kdbench.spec import Boundary, Cell, Precision, Scenario
 
-MAJOR, MINOR = 1, 0
-"""Schema of the result file. History: 1.0 the first."""
+MAJOR, MINOR = 1, 1
+"""Schema of the result file. History: 1.0 the first; 1.1 teachers beside students, accuracy's `reason`."""
 
 Status = Literal["measured", "invalid", "unavailable", "unsupported", "failed", "timed out"]
 Outcome = Literal["ok", "doubtful", "bad"]
@@ -62,6 +62,7 @@ class Subject(Record, frozen=True, kw_only=True):
     task: str
     classes: tuple[str, ...]
     trained: bool = True
+    labelled: bool = True
     parameters: int | None = None
     macs: int | None = None
     data: str = ""
@@ -115,7 +116,8 @@ class ArtifactRecord(Record, frozen=True, kw_only=True):
 class AccuracyRecord(Record, frozen=True, kw_only=True):
     """The whole evaluation split through the very runner that was then timed.
 
-    correct, images: right answers, and how many there could be; None for an untrained student.
+    correct, images: right answers, and how many there could be; None, for the `reason` beside it, where
+        nobody can tell.
     reference_correct: right answers of the reference logits on the same images.
     lost, gained: images right only in the reference, right only here (McNemar's discordant pairs).
     p: exact two-sided McNemar probability of these.
@@ -128,6 +130,7 @@ class AccuracyRecord(Record, frozen=True, kw_only=True):
 
     images: Count
     correct: Count | None = None
+    reason: str = ""
     reference_correct: Count | None = None
     lost: Count = 0
     gained: Count = 0
@@ -324,6 +327,22 @@ class Lead(Record, frozen=True, kw_only=True):
     detectable: float | None = None
 
 
+class Gain(Record, frozen=True, kw_only=True):
+    """What distillation buys on one backend: the teacher's time over its student's, all else being equal.
+
+    student, teacher: their cells. ratio: cost of a call, or of an image, of the teacher over the student's.
+    low, high: its 95 % interval, from one estimate per block. blocks: how many those were.
+    """
+
+    scenario: Scenario
+    student: int
+    teacher: int
+    ratio: float
+    low: float | None = None
+    high: float | None = None
+    blocks: int = 0
+
+
 class Result(Record, frozen=True, kw_only=True):
     """One run. `environment` is what `kdbench.environment` found, as plain JSON."""
 
@@ -338,4 +357,5 @@ class Result(Record, frozen=True, kw_only=True):
     samples: tuple[Samples, ...] = ()
     stretches: tuple[Stretch, ...] = ()
     leads: tuple[Lead, ...] = ()
+    gains: tuple[Gain, ...] = ()
     stages: tuple[tuple[str, float], ...] = ()

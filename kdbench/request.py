@@ -5,17 +5,19 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib import resources
 from pathlib import Path
 
 import msgspec
 from msgspec import structs
 
-from kdbench.errors import ResultError
+from kdbench.errors import ResultError, StudentError, UsageError
 from kdbench.problems import told
+from kdbench.profile import resolve
 from kdbench.records import Result
-from kdbench.sections import BackendPlan, Profile
+from kdbench.sections import BackendPlan, Plan, Profile
 from kdbench.spec import Scalar, Student
-from kdbench.student import open_student
+from kdbench.student import embedded, open_student, teacher_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +26,7 @@ class Request:
 
     options: by backend, as text or typed. budget_s: how long the whole run may take, or None.
     plugins: names to look at instead of all that are installed; None for all.
+    notes: what the result shall tell of how the request came about.
     """
 
     student: Student
@@ -35,6 +38,37 @@ class Request:
     budget_s: float | None = None
     argv: tuple[str, ...] = ()
     plugins: tuple[str, ...] | None = None
+    notes: tuple[str, ...] = ()
+
+
+def networks(student: Student, plan: Plan) -> tuple[Student, ...]:
+    """Give what is to be measured: the student, and its teacher where the plan says so.
+
+    Raises UsageError where the bundle keeps no teacher.
+    """
+    if not plan.with_teacher:
+        return (student,)
+    try:
+        return student, teacher_of(student)
+    except StudentError as fault:
+        raise UsageError(
+            f"--with-teacher measures a bundle's own teacher, and the bundle of {student.name} keeps none.",
+            hint=fault.hint,
+        ) from fault
+
+
+def fitted(
+    profile: Profile, student: Student, *, precisions_asked: bool, batches_asked: bool
+) -> tuple[Profile, tuple[str, ...]]:
+    """Measure a student in its own precision and batch size, where nobody asked for others; and say so."""
+    own, batch, notes = student.precision, student.batch, []
+    if own != "fp32" and not precisions_asked:
+        profile = resolve(profile, precisions=(own,))
+        notes.append(f"The network is stored in {own}, which takes the place of the profile's precisions.")
+    if batch is not None and not batches_asked and profile.plan.batches != (batch,):
+        profile = resolve(profile, batches=(batch,))
+        notes.append(f"The network takes batches of {batch} only, in place of the profile's batch sizes.")
+    return profile, tuple(notes)
 
 
 def resolved(request: Request, profile: Profile, found: Sequence[str]) -> Profile:
@@ -46,8 +80,7 @@ def resolved(request: Request, profile: Profile, found: Sequence[str]) -> Profil
         mine = own.get(name, BackendPlan())
         options = {**mine.options, **request.options.get(name, {})}
         own[name] = structs.replace(mine, options=options, devices=request.devices or mine.devices)
-    student = homeless(profile.plan.student)
-    plan = structs.replace(profile.plan, backends=tuple(names), student=student)
+    plan = structs.replace(profile.plan, backends=tuple(names), student=named(request.student))
     return structs.replace(profile, plan=plan, backends=own)
 
 
@@ -61,6 +94,14 @@ def asked_before(before: Result, output: Path) -> Request:
         ) from fault
     student = open_student(str(Path(profile.plan.student).expanduser()))
     return Request(student=student, profile=profile, output=output, backends=profile.plan.backends)
+
+
+def named(student: Student) -> str:
+    """Give what opens a student again from anywhere: the name of an embedded one, else its folder."""
+    root = student.root
+    if root.name in embedded() and root.parent == Path(str(resources.files("kdbench.students"))):
+        return root.name
+    return homeless(str(root))
 
 
 def homeless(text: str) -> str:

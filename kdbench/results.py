@@ -139,6 +139,8 @@ def check(result: Result, what: str) -> None:
         indices += [(f"{name}[{k}].cell", part.cell) for k, part in enumerate(getattr(result, name))]
     for k, lead in enumerate(result.leads):
         indices += [(f"leads[{k}].leader", lead.leader), (f"leads[{k}].runner_up", lead.runner_up)]
+    for k, gain in enumerate(result.gains):
+        indices += [(f"gains[{k}].student", gain.student), (f"gains[{k}].teacher", gain.teacher)]
     for where, index in indices:
         if index is not None and index not in cells:
             raise ResultError(

@@ -42,13 +42,23 @@ def visits(count: int, rounds: int, block: int) -> tuple[tuple[int, ...], ...]:
     return tuple(cycle[(start + turn) % len(cycle)] for turn in range(rounds))
 
 
-def cohorts(workers: Sequence[int], anchor: int, size: int = ALTERNATING) -> tuple[tuple[int, ...], ...]:
+def cohorts(
+    families: Sequence[Sequence[int]], anchor: int, size: int = ALTERNATING
+) -> tuple[tuple[int, ...], ...]:
     """Split workers into cohorts of at most `size`; all of several cohorts hold the anchor.
 
+    families: workers of which those of one live in the same cohort, at most `size - 1` beside the anchor.
     Ratios between workers of different cohorts go through the anchor.
     """
+    workers = tuple(worker for family in families for worker in family)
     if len(workers) <= size:
-        return (tuple(workers),) if workers else ()
-    others = [worker for worker in workers if worker != anchor]
-    step = size - 1
-    return tuple((anchor, *others[start : start + step]) for start in range(0, len(others), step))
+        return (workers,) if workers else ()
+    found: list[list[int]] = []
+    for family in families:
+        others = [worker for worker in family if worker != anchor]
+        home = next((one for one in found if len(one) + len(others) <= size), None)
+        if others and home is None:
+            found.append(home := [anchor])
+        if home is not None:
+            home += others
+    return tuple(map(tuple, found))

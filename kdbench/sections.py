@@ -39,6 +39,7 @@ class Plan(Section, frozen=True, kw_only=True):
 
     shapes: `static` builds one shape per batch size, `dynamic` one for all.
     boundary: where a timed call begins and ends (`host`: host array in, host array out).
+    with_teacher: whether the teacher of the student's bundle is measured beside it.
     """
 
     student: Text = "digits-2x5"
@@ -49,6 +50,7 @@ class Plan(Section, frozen=True, kw_only=True):
     threads: Threads = "cores"
     shapes: Literal["static", "dynamic"] = "static"
     boundary: Boundary = "host"
+    with_teacher: bool = False
 
 
 class Latency(Section, frozen=True, kw_only=True):

@@ -18,7 +18,7 @@ from kdbench.discovery import Source
 from kdbench.errors import ContractError
 from kdbench.lane import Lane, Loaded, compare_last, infer, phase, refuse_cache, ring_for
 from kdbench.spec import Available, Pipelined
-from kdbench.student import load_evaluation, read_card
+from kdbench.student import load_evaluation
 from kdbench.usage import Usage, peak_memory_bytes, resident_bytes, usage
 from kdbench.wire import artifact_from_json, artifact_to_json
 
@@ -70,12 +70,12 @@ def _compile(service: Service, request: protocol.Compile) -> protocol.Compiled:
 
 def _load(service: Service, request: protocol.Load) -> protocol.Loaded:
     artifact = artifact_from_json(request.artifact.encode(), request.workdir, request.student)
-    trained, evaluation = read_card(request.student).trained, load_evaluation(request.student)
+    evaluation = load_evaluation(request.student)
     base_bytes = resident_bytes()
     begin = time.perf_counter_ns()
     session = service.backend.load(artifact, request.target)
     elapsed = time.perf_counter_ns() - begin
-    service._loaded = Loaded(request.student, request.target, session, evaluation, trained, base_bytes)
+    service._loaded = Loaded(request.student, request.target, session, evaluation, base_bytes)
     depth = getattr(session, "optimal_depth", None)
     return protocol.Loaded(placement=session.placement, load_ns=elapsed, optimal_depth=depth)
 
@@ -97,11 +97,11 @@ def _prepare(service: Service, request: protocol.Prepare) -> protocol.Prepared:
 def _check(service: Service, request: protocol.Check) -> protocol.Checked:
     loaded, lane = service.loaded, service.loaded.lanes[request.batch]
     evaluation, precision = loaded.evaluation, loaded.target.precision
-    images = min(request.images or len(evaluation.labels), len(evaluation.labels))
+    images = min(request.images or len(evaluation), len(evaluation))
     with phase("check"):
         logits = infer(lane, evaluation, loaded.student.outputs, images)
     lane.expected = logits
-    labels = evaluation.labels[:images] if loaded.trained else None
+    labels = None if evaluation.labels is None else evaluation.labels[:images]
     agreement = accuracy.compare(logits, evaluation.logits[:images], labels, precision)
     facts = {name: getattr(agreement, name) for name in protocol.Checked.__struct_fields__ if name != "fault"}
     return protocol.Checked(**facts, fault=accuracy.fault(agreement, precision))

@@ -24,6 +24,7 @@ Scenario = Literal["latency", "throughput"]
 Boundary = Literal["host", "device"]
 Task = Literal["classification"]
 Concurrency = Literal["serial", "threads", "pipelined"]
+Role = Literal["student", "teacher"]
 Scalar = bool | int | float | str
 
 PRECISIONS: tuple[Precision, ...] = ("fp32", "tf32", "fp16", "bf16", "int8")
@@ -44,11 +45,15 @@ class Student:
     """A verified bundle, as plugins see it. Open one with `kdbench.student.open_student`.
 
     `files` names what the bundle holds: `weights` (safetensors), `onnx`, `evaluation`, `reference`,
-    `calibration`, and `teacher-weights` or `teacher-onnx` where they were kept. A plugin that
-    needs a form that is not there raises `Unsupported`.
+    `calibration`, and `teacher-weights`, `teacher-onnx` and `teacher-reference` where they were kept. A
+    plugin that needs a form that is not there raises `Unsupported`.
 
     `factory` names the network in the `kdbench.networks` entry points, `arguments` are its keywords;
     both are None and empty for a student that exists only as ONNX.
+
+    precision: what the stored network computes in; a quantised one is `int8` and can be nothing else.
+    batch: the only batch size that the ONNX graph takes, or None for any.
+    role: `teacher` for the teacher of a bundle, seen as something to benchmark.
     """
 
     name: str
@@ -63,6 +68,9 @@ class Student:
     arguments: Mapping[str, Scalar | Sequence[Scalar]] = field(default_factory=dict)
     parameters: int | None = None
     macs: int | None = None
+    precision: Precision = "fp32"
+    batch: int | None = None
+    role: Role = "student"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,7 +177,8 @@ class Placement:
     """Where a session really computes, as read back from the runtime and not as it was asked.
 
     device: the device's id; compare it with `Target.device`.
-    precision: the compute type in use.
+    precision: the compute type in use; fp32 where a file stored in fewer bits is run as it is and the
+        runtime converts it, which is told and is no failure.
     provider: the runtime's own name of what executes, where it has one.
     threads: how many it computes with, where it tells.
     nodes: how many nodes of the graph each device or provider runs, where it tells.
@@ -257,6 +266,7 @@ class Cell:
     depth: requests in flight: 1 for latency; `auto` lets the harness find the backend's best.
     threads: a number, `cores` (the physical cores that this process may use) or `vendor`.
     variant: canonical text of the options that differ from the backend's defaults.
+    network: the student, or the teacher of its bundle, measured beside it.
     """
 
     backend: str
@@ -268,15 +278,16 @@ class Cell:
     threads: int | Literal["cores", "vendor"] = "cores"
     boundary: Boundary = "host"
     variant: str = ""
+    network: Role = "student"
 
     @property
     def group(self) -> Group:
         """Cells of one group are ranked against each other and alternated together."""
-        return Group(self.scenario, self.batch, self.depth, self.threads, self.boundary)
+        return Group(self.scenario, self.batch, self.depth, self.threads, self.boundary, self.network)
 
     def __str__(self) -> str:
-        parts = [self.backend, self.device, self.precision, f"batch {self.batch}", self.scenario]
-        return " ".join([*parts, self.variant] if self.variant else parts)
+        parts = ["teacher" if self.network == "teacher" else "", self.backend, self.device, self.precision]
+        return " ".join(part for part in (*parts, f"batch {self.batch}", self.scenario, self.variant) if part)
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,6 +299,7 @@ class Group:
     depth: int | Literal["auto"]
     threads: int | Literal["cores", "vendor"]
     boundary: Boundary
+    network: Role = "student"
 
 
 def variant(options: Mapping[str, Scalar], declared: Sequence[Option], *, dynamic: bool = False) -> str:

@@ -10,7 +10,7 @@ import hashlib
 import stat
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from importlib import metadata, resources
 from pathlib import Path, PurePosixPath
@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from kdbench.arrays import read_npy, read_npz
-from kdbench.card import CARD_LIMIT_BYTES, NETWORKS, Card, File, decode, encode
+from kdbench.arrays import Layout, read_npy, read_npz
+from kdbench.card import CARD_LIMIT_BYTES, NETWORKS, Card, File, decode, encode, unjudged
 from kdbench.errors import StudentError
 from kdbench.problems import quote
 from kdbench.spec import Student
@@ -36,8 +36,12 @@ PATHS = {
     "calibration": "calibration.npz",
     "teacher-weights": "teacher.safetensors",
     "teacher-onnx": "teacher.onnx",
+    "teacher-reference": "teacher-reference.npy",
 }
 """Where `write_bundle` puts each role; a reader goes by the card."""
+
+TEACHER = ("weights", "onnx", "reference")
+"""What a bundle may keep of the teacher, each under `teacher-` and this role."""
 
 _AGAIN = "Get the bundle again from where it came, or make it anew with `kdbench distill`."
 
@@ -47,12 +51,16 @@ class Evaluation:
     """The held-out split, ready for a Runner.
 
     inputs: one C-contiguous array (N, *shape) per declared input, of its declared dtype.
-    labels: (N,) int64. logits: (N, classes) float32, what the trained network answers.
+    labels: (N,) int64, or None where nobody knows them, or the student was never trained.
+    logits: (N, classes) float32, what the network answers in fp32.
     """
 
     inputs: tuple[Array, ...]
-    labels: Array
+    labels: Array | None
     logits: Array
+
+    def __len__(self) -> int:
+        return len(self.logits)
 
 
 def embedded() -> tuple[str, ...]:
@@ -87,6 +95,34 @@ def open_student(where: str | Path) -> Student:
         arguments=card.network.arguments,
         parameters=card.network.parameters,
         macs=card.network.macs,
+        precision=card.precision,
+        batch=card.batch,
+    )
+
+
+def teacher_of(student: Student) -> Student:
+    """Give the teacher that a bundle keeps, as something to benchmark on the same evaluation split.
+
+    Raises StudentError for a bundle without one.
+    """
+    teacher = read_card(student).teacher
+    own = {role: student.files[f"teacher-{role}"] for role in TEACHER if f"teacher-{role}" in student.files}
+    if teacher is None or "reference" not in own or len(own) < 2:
+        raise StudentError(
+            f"The bundle of {student.name} does not keep its teacher.",
+            hint="Distil it anew with `teacher = true` in the recipe's [bundle].",
+        )
+    shared = {role: path for role, path in student.files.items() if role in ("evaluation", "calibration")}
+    return replace(
+        student,
+        files={**own, **shared},
+        factory=teacher.factory,
+        arguments=teacher.arguments,
+        parameters=teacher.parameters,
+        macs=teacher.macs,
+        precision="fp32",
+        batch=None,
+        role="teacher",
     )
 
 
@@ -106,16 +142,19 @@ def load_evaluation(student: Student) -> Evaluation:
 
     card = read_card(student)
     count, classes = card.data.evaluation, len(card.classes)
-    image = card.inputs[0].shape
-    layouts = {"images": ("uint8", (count, *image)), "labels": ("int64", (count,))}
+    layouts: dict[str, Layout] = {"images": (card.encoding.dtype, (count, *card.inputs[0].shape))}
+    if card.data.labelled:
+        layouts["labels"] = ("int64", (count,))
     arrays = read_npz(student.files["evaluation"], layouts)
-    labels = arrays["labels"]
-    if labels.min() < 0 or labels.max() >= classes:
+    labels = arrays.get("labels")
+    if labels is not None and (labels.min() < 0 or labels.max() >= classes):
         raise StudentError(f"The labels of {student.name} are not all in 0..{classes - 1}.", hint=_AGAIN)
     with student.files["reference"].open("rb") as stream:
         logits = read_npy(stream, ("float32", (count, classes)), f"The reference of {student.name}")
     if not np.isfinite(logits).all():
         raise StudentError(f"The reference logits of {student.name} are not all finite.", hint=_AGAIN)
+    if unjudged(card):
+        labels = None
     return Evaluation(inputs=(decoded(card, arrays["images"]),), labels=labels, logits=logits)
 
 
@@ -124,21 +163,34 @@ def load_calibration(student: Student) -> tuple[Array, ...]:
     if "calibration" not in student.files:
         raise StudentError(f"The bundle of {student.name} holds no calibration images.", hint=_AGAIN)
     card = read_card(student)
-    layouts = {"images": ("uint8", (card.data.calibration, *card.inputs[0].shape))}
+    layouts = {"images": (card.encoding.dtype, (card.data.calibration, *card.inputs[0].shape))}
     return (decoded(card, read_npz(student.files["calibration"], layouts)["images"]),)
 
 
 def decoded(card: Card, images: Array) -> Array:
-    """Turn stored images into the student's input: `images / divisor` in the declared dtype, C-contiguous."""
+    """Turn stored images into the student's input, C-contiguous and of the declared dtype: see `Encoding`.
+
+    A quantised input, uint8 or int8, is rounded to the nearest value.
+    """
     import numpy as np
 
-    dtype = np.dtype(card.inputs[0].dtype)
+    encoding, dtype = card.encoding, np.dtype(card.inputs[0].dtype)
+    precise = dtype if dtype.kind == "f" else np.dtype(np.float32)
     with np.errstate(all="ignore"):
-        inputs: Array = np.ascontiguousarray(images, dtype) / dtype.type(card.encoding.divisor)
+        inputs: Array = np.ascontiguousarray(images, precise) / precise.type(encoding.divisor)
+        across = (-1, 1, 1) if encoding.layout == "NCHW" else (-1,)
+        if encoding.mean:
+            inputs = inputs - np.array(encoding.mean, precise).reshape(across)
+        if encoding.std:
+            inputs = inputs / np.array(encoding.std, precise).reshape(across)
     if not np.isfinite(inputs).all():
-        divisor = card.encoding.divisor
-        raise StudentError(f"The images of {card.name}, divided by {divisor:g}, are not finite.", hint=_AGAIN)
-    return inputs
+        raise StudentError(
+            f"The images of {card.name}, divided by {encoding.divisor:g}, are not finite.", hint=_AGAIN
+        )
+    if dtype.kind != "f":
+        limits = np.iinfo(dtype)
+        inputs = np.rint(inputs).clip(limits.min, limits.max)
+    return np.ascontiguousarray(inputs, dtype)
 
 
 def write_bundle(
@@ -211,7 +263,7 @@ def _locate(where: str | Path) -> Path:
         raise StudentError(
             f"{str(where)!r} is a file; a student is a bundle: a directory with a card, the network and what "
             "verifies it.",
-            hint="A model file, ONNX or another, gets into kdbench through a bundle: see docs/students.md.",
+            hint="`kdbench import` makes a bundle of a model file.",
         )
     if not root.is_dir():
         near = get_close_matches(str(where), known, n=1)

@@ -19,7 +19,7 @@ from msgspec.structs import replace
 from kdbench import stats
 from kdbench.checks import TAIL_NS, judge
 from kdbench.journal import open_result
-from kdbench.ranking import at_settled_depth, images_per_s, leads
+from kdbench.ranking import at_settled_depth, gains, images_per_s, leads
 from kdbench.records import AccuracyRecord, CellRecord, Percentile, Result, Samples, Slice, Summary, Window
 
 PERCENTILES = (50.0, 90.0, 95.0, 99.0, 99.9)
@@ -36,7 +36,7 @@ def open_summarised(path: Path) -> Result:
 
 
 def summarise(result: Result) -> Result:
-    """Fill in each cell's `summary`, `eligible` and `checks`, and the `leads` of all groups.
+    """Fill in each cell's `summary`, `eligible` and `checks`, the `leads` of all groups, and the `gains`.
 
     Checks that were there already stay, unless a new one has their id.
     """
@@ -53,7 +53,7 @@ def summarise(result: Result) -> Result:
         for index, record in enumerate(result.cells)
     )
     ranked = replace(result, cells=cells)
-    ranked = replace(ranked, leads=leads(ranked))
+    ranked = replace(ranked, leads=leads(ranked), gains=gains(ranked))
     return replace(ranked, cells=tuple(_checked(index, ranked) for index in range(len(cells))))
 
 

@@ -30,6 +30,7 @@ import pytest
 
 from kdbench.backends import Backend, load_plugin
 from kdbench.discovery import Source, installed
+from kdbench.errors import Unsupported
 from kdbench.options import check_options
 from kdbench.spec import (
     PRECISIONS,
@@ -155,11 +156,13 @@ class BackendContract:
     def opened(
         cls, connected: Backend, available: Available, tmp_path_factory: pytest.TempPathFactory
     ) -> Iterator[Opened]:
-        """The student compiled and loaded: fp32 if it has that, one thread."""
+        """The student compiled and loaded: in its own precision, else the first of the device; one thread."""
         student, device = open_student(cls.student), cls.device or available.devices[0].id
+        precisions = _precisions(connected, available, device)
+        own = student.precision in connected.info.precisions and student.precision != "fp32"
         target = Target(
             device=device,
-            precision=_precisions(connected, available, device)[0],
+            precision=student.precision if own else precisions[0],
             batch_sizes=BATCH_SIZES,
             options=check_options(connected.info, cls.options),
         )
@@ -254,9 +257,15 @@ class BackendContract:
         self, available: Available, opened: Opened, tmp_path: Path
     ) -> None:
         device, reference = opened.target.device, opened.evaluation.logits
+        own = opened.student.precision
         for precision in _precisions(opened.backend, available, device):
+            if precision != own and _refused(opened, tmp_path / f"{precision}-refused", precision):
+                # It converts nothing, and runs each student in its own precision only.
+                continue
             session = opened.reopen(tmp_path / precision, precision=precision)
-            assert (session.placement.device, session.placement.precision) == (device, precision)
+            widened = {precision, "fp32"} if precision == own else {precision}
+            assert session.placement.device == device
+            assert session.placement.precision in widened
             runner = opened.backend.run(session, 8)
             starts = range(0, len(reference) // 8 * 8, 8)
             logits = np.concatenate([runner(opened.batch(start, 8))[0].copy() for start in starts])
@@ -331,6 +340,17 @@ def _precisions(connected: Backend, available: Available, device: str) -> list[A
     """List what the device computes in, fp32 first where it has it."""
     found = next(known for known in available.devices if known.id == device)
     return sorted(found.precisions or connected.info.precisions, key=PRECISIONS.index)
+
+
+def _refused(opened: Opened, workdir: Path, precision: str) -> bool:
+    """Tell whether compile says of another precision than the student's own what to do to get it."""
+    workdir.mkdir()
+    target = replace(opened.target, precision=cast("Any", precision))
+    try:
+        opened.backend.compile(opened.student, target, workdir)
+    except Unsupported as refusal:
+        return bool(refusal.hint)
+    return False
 
 
 def _assert_close(opened: Opened, some: Arrays, others: Arrays, precision: str = "") -> None:

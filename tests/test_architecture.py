@@ -38,10 +38,12 @@ LEVELS = (
         "records",
         "sections",
         "strict",
+        "support",
         "window",
         "wire",
     ),
     (
+        "account",
         "discovery",
         "environment",
         "profile",
@@ -55,6 +57,7 @@ LEVELS = (
         "job",
         "journal",
         "lane",
+        "nursery",
         "options",
         "request",
         "usage",
@@ -90,15 +93,15 @@ LEVELS = (
     ("bench",),
     ("cli",),
 )
-"""From the bottom up. Apart stand `distill` and `testing`, which nothing in the table imports at start."""
+"""From the bottom up. Apart stand `distill`, `intake` and `testing`, which nothing here imports at start."""
 
-APART = ("distill", "testing", "students", "recipes", "profiles", "__main__")
+APART = ("distill", "intake", "testing", "students", "recipes", "profiles", "__main__")
 
 ONLY_IN = {
     "pluggy": {"hookspecs", "backends"},
     "rich": {"render"},
     "click": {"cli"},
-    "torch": {"distill"},
+    "torch": {"distill", "intake"},
     "sklearn": {"distill"},
 }
 

@@ -297,6 +297,14 @@ def test_the_exit_code_is_0_only_if_all_that_was_asked_for_was_measured():
     assert bench.exit_code(outcome()) == 1
 
 
+def test_a_named_backend_that_measured_the_teacher_alone_has_not_done_what_was_asked():
+    result = outcome("measured", "unsupported")
+    teacher = synthetic.record(synthetic.cell("b", network="teacher"))
+    both = structs.replace(result, cells=(*result.cells, teacher))
+    assert bench.exit_code(both, named=("a",)) == 0
+    assert bench.exit_code(both, named=("a", "b")) == 1
+
+
 def test_a_backend_that_broke_before_it_had_cells_counts_as_failed():
     broken = BackendRecord(name="b", status="failed")
     absent = BackendRecord(name="b", status="unavailable")

@@ -106,6 +106,13 @@ def test_a_fallback_and_an_unsettled_warm_up_are_told():
     assert found["warm-up"].outcome == "doubtful"
 
 
+def test_a_precision_that_is_not_the_stored_one_is_told_and_any_other_is_no_check():
+    for computed, told in (("fp32", []), ("bf16", ["it computes in bf16 what is stored in fp32"])):
+        placement = PlacementRecord(requested="cpu", device="cpu", precision=computed)
+        found = judged(placement=placement)
+        assert [check.message for name, check in found.items() if name == "precision"] == told
+
+
 def test_a_call_under_a_hundred_microseconds_is_dispatch_bound_but_not_doubtful():
     check = judged({"median_ns": 90_000.0, "p10_ns": 89_000.0})["dispatch"]
     assert check.outcome == "ok"

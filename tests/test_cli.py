@@ -97,7 +97,12 @@ def refused(result, told: str, code: int = 2) -> None:
         (["one", "two"], "unexpected extra argument"),
         (["--resume", "x.journal", "--batch", "1"], "so --batch cannot be given with it"),
         (["--resume", "x.journal", "student"], "so STUDENT cannot be given with it"),
+        (["--resume", "x.journal", "--with-teacher"], "so --with-teacher cannot be given with it"),
         (["--resume", "x.json.journal"], "no file x.json.journal"),
+        (["--weights", "random"], "--weights random goes with a student that is made on first use"),
+        (["--weights", "half"], "'half' is not one of 'trained', 'random'"),
+        (["--eval", "mine.npz"], "--eval goes with a model file, such as model.onnx"),
+        (["no-such-student"], "'no-such-student' is neither an embedded student nor a bundle directory"),
         (["--resume", "/"], "/ is not a file"),
         (["--output", "x" * 300], "cannot be written: File name too long"),
     ],
@@ -107,11 +112,11 @@ def test_what_makes_no_sense_is_refused_in_one_sentence(call, words, told):
     assert list(Path().iterdir()) == []
 
 
-def test_a_model_file_is_told_to_come_as_a_bundle(call):
-    Path("model.onnx").write_bytes(b"model")
-    result = call("run", "model.onnx")
-    refused(result, "'model.onnx' is a file; a student is a bundle")
-    assert "ONNX" in result.stderr
+def test_a_model_file_that_is_no_onnx_is_told_to_come_as_a_bundle(call):
+    Path("model.pt2").write_bytes(b"model")
+    result = call("run", "model.pt2")
+    refused(result, "'model.pt2' is a file; a student is a bundle")
+    assert "`kdbench import` makes a bundle" in result.stderr
 
 
 def test_a_question_in_an_error_bears_no_full_stop(call):

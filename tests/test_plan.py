@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace as replaced
 from pathlib import Path
 
 import msgspec
@@ -138,6 +139,55 @@ def test_a_precision_that_the_device_lacks_is_unsupported_though_the_backend_has
     assert {one.status for one in found.records} == {"unsupported"}
     assert found.records[0].reason == "Old GPU does not compute in bf16; it has fp32."
     assert found.jobs == ()
+
+
+def test_backends_that_offer_what_another_lacks_are_named(planned):
+    found = planned(
+        backend("a", precisions=("fp32",)), backend("b"), profile=of_plan(precisions=("bf16",), batches=(1,))
+    )
+    lacking = next(one for one in found.records if one.cell.backend == "a")
+    assert (lacking.status, lacking.fix) == ("unsupported", "Backends here that offer bf16: b.")
+
+
+def test_a_student_that_is_stored_in_int8_is_asked_for_nothing_else(planned, paper_student):
+    found = planned(
+        backend("a", precisions=("fp32", "int8")),
+        student=replaced(paper_student, precision="int8"),
+        profile=of_plan(precisions=("fp32", "int8"), batches=(1,), scenarios=("latency",)),
+    )
+    assert [(one.cell.precision, one.status) for one in found.records] == [
+        ("fp32", "unsupported"),
+        ("int8", "measured"),
+    ]
+    assert found.records[0].reason == "The stored network computes in int8, not in fp32."
+    assert found.records[0].fix.startswith("Ask for --precision int8, or import the network")
+
+
+def test_a_device_is_not_asked_whether_it_computes_natively_what_the_file_is_stored_in(
+    planned, paper_student
+):
+    old = Device("cpu", "Old CPU", ("fp32",))
+    asked = {"profile": of_plan(precisions=("fp16",)), "student": replaced(paper_student, precision="fp16")}
+    found = planned(backend("a", old, precisions=("fp32", "fp16")), **asked)
+    assert {one.status for one in found.records} == {"measured"}
+
+
+def test_a_batch_size_that_is_built_in_leaves_a_job_of_that_size_and_rows_that_say_so(planned, paper_student):
+    found = planned(
+        student=replaced(paper_student, batch=8),
+        profile=of_plan(batches=(1, 8, 32), scenarios=("latency",)),
+    )
+    assert [one.status for one in found.records] == ["unsupported", "measured", "unsupported"]
+    assert found.records[0].reason == "The graph has the batch size 8 built in, not 1."
+    assert found.records[0].fix.startswith("Ask for --batch 8, or import the network")
+    [job] = found.jobs
+    assert (job.target.batch_sizes, dict(job.cells)) == ((8,), {8: 1})
+
+
+def test_a_batch_size_that_is_built_in_forbids_dynamic_shapes(planned, paper_student):
+    found = planned(student=replaced(paper_student, batch=8), profile=of_plan(batches=(8,), shapes="dynamic"))
+    assert found.jobs == ()
+    assert {one.reason.split(",")[1] for one in found.records} == {" so its shapes cannot be dynamic."}
 
 
 def test_a_boundary_that_a_backend_lacks_is_unsupported(planned):

@@ -106,12 +106,38 @@ def test_columns_that_find_no_room_are_named_with_the_width_that_shows_them(meas
     assert "not shown" in shown(render.result, measured, width=70)
 
 
+def without_accuracy(reason: str, **subject):
+    cells = [synthetic.record(synthetic.cell("a"), accuracy=synthetic.accuracy(reason=reason))]
+    facts = {"slices": synthetic.slices({0: 1e6}), "subject": replace(synthetic.SUBJECT, **subject)}
+    return summarise(synthetic.result(cells, **facts))
+
+
 def test_columns_without_any_value_are_dropped():
-    cells = [synthetic.record(synthetic.cell("a"), accuracy=synthetic.accuracy(trained=False))]
-    result = summarise(synthetic.result(cells, slices=synthetic.slices({0: 1e6})))
-    lines = shown(render.result, result, width=160).splitlines()
+    # As version 1.0 of the file has it: no accuracy, and no reason beside it.
+    older = without_accuracy("untrained", trained=False)
+    record = replace(older.cells[0], accuracy=replace(older.cells[0].accuracy, reason=""))
+    lines = shown(render.result, replace(older, cells=(record,)), width=160).splitlines()
     header = next(line for line in lines if "median" in line).split()
     assert header == ["median", "p90"]
+
+
+@pytest.mark.parametrize(
+    ("reason", "subject", "heading"),
+    [
+        ("untrained", {"trained": False}, "untrained: its labels mean nothing, only flips count · beside"),
+        ("no labels", {"labelled": False}, "no labels: nobody knows how often it is right, only flips count"),
+    ],
+)
+def test_where_accuracy_cannot_be_told_the_reason_stands_in_its_place(reason, subject, heading):
+    result = without_accuracy(reason, **subject)
+    text = shown(render.result, result, width=160)
+    assert heading in text
+    assert re.search(rf"^a +cpu .* {reason} +0", text, re.MULTILINE)
+    assert "fastest with no label flipped" in text
+    lenient = replace(result, run=replace(result.run, profile={"accuracy": {"max_drop": 1.5}}))
+    assert "fastest with at most 1.5 % of its labels flipped" in shown(render.result, lenient)
+    told = replace(result.cells[0], accuracy=replace(result.cells[0].accuracy, correct=800))
+    assert shown(render.result, replace(result, cells=(told,)), width=160) == text
 
 
 def test_a_lead_a_tie_and_a_single_row_are_told_apart():

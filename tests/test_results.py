@@ -18,7 +18,7 @@ from msgspec import structs
 
 from kdbench import __version__, results, strict
 from kdbench.errors import ResultError
-from kdbench.records import MAJOR, CellRecord, Lead, Result, Run, Samples, Slice, Subject
+from kdbench.records import MAJOR, MINOR, CellRecord, Lead, Result, Run, Samples, Slice, Subject
 from kdbench.spec import Cell
 
 SHIPPED_SCHEMA = Path(results.__file__).with_name("result.schema.json")
@@ -220,14 +220,14 @@ def test_integers_are_read_up_to_64_bits_in_lists_and_alone(tmp_path, integer, f
 
 
 def test_unknown_keys_and_a_newer_minor_are_accepted(written):
-    altered(written, '"minor":0', '"minor":99,"novel":1')
+    altered(written, f'"minor":{MINOR}', '"minor":99,"novel":1')
     altered(written, '"calls":9', '"calls":9,"novel":{"x":null}')
     assert results.read(written).slices == (a_slice(),)
 
 
 def test_a_newer_major_is_refused_naming_both_versions(written):
     error = refusal(altered(written, f'"major":{MAJOR}', f'"major":{MAJOR + 1}'))
-    assert f"version {MAJOR + 1}.0" in error.message
+    assert f"version {MAJOR + 1}.{MINOR}" in error.message
     assert f"kdbench {__version__}" in error.message
     assert "pip install" in error.hint
 

@@ -66,7 +66,7 @@ def test_where_every_worker_failed_nobody_is_visited():
 @given(st.lists(st.integers(0, 99), min_size=1, max_size=20, unique=True), st.data())
 def test_cohorts_hold_all_workers_once_but_the_anchor_which_is_in_each(workers, data):
     anchor = data.draw(st.sampled_from(workers))
-    found = cohorts(workers, anchor)
+    found = cohorts([[worker] for worker in workers], anchor)
     assert all(anchor in cohort and len(cohort) <= ALTERNATING for cohort in found)
     times = Counter(worker for cohort in found for worker in cohort)
     assert set(times) == set(workers)
@@ -75,5 +75,24 @@ def test_cohorts_hold_all_workers_once_but_the_anchor_which_is_in_each(workers, 
 
 
 def test_a_field_that_fits_is_not_split_and_keeps_its_order():
-    assert cohorts([5, 3, 4, 1], anchor=4) == ((5, 3, 4, 1),)
+    assert cohorts([[5, 3], [4], [1]], anchor=4) == ((5, 3, 4, 1),)
     assert cohorts([], anchor=0) == ()
+
+
+@given(st.lists(st.integers(1, 2), min_size=1, max_size=12), st.data())
+def test_families_stay_together_in_one_cohort_with_the_anchor(sizes, data):
+    numbers = iter(range(sum(sizes)))
+    families = [[next(numbers) for _ in range(size)] for size in sizes]
+    anchor = data.draw(st.sampled_from([family[0] for family in families]))
+    found = cohorts(families, anchor)
+    assert all(anchor in cohort and len(cohort) <= ALTERNATING for cohort in found)
+    for family in families:
+        assert sum(set(family) <= set(cohort) for cohort in found) == (
+            len(found) if family == [anchor] else 1
+        )
+    times = Counter(worker for cohort in found for worker in cohort)
+    assert all(times[worker] == 1 for worker in range(sum(sizes)) if worker != anchor)
+
+
+def test_pairs_fill_the_cohorts_in_order():
+    assert cohorts([(0, 1), (2, 3), (4, 5), (6,)], anchor=0) == ((0, 1, 2, 3), (0, 4, 5, 6))

@@ -39,7 +39,8 @@ def test_help_imports_click_and_nothing_of_weight(words):
 
 
 @pytest.mark.parametrize(
-    "words", [("run", "--help"), ("show", "--help"), ("profiles",), ("profiles", "show", "quick")]
+    "words",
+    [("run", "--help"), ("show", "--help"), ("profiles",), ("profiles", "show", "quick"), ("students",)],
 )
 def test_what_measures_nothing_imports_no_numbers_no_plugin_and_no_vendor(words):
     modules = imported(*words)

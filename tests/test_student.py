@@ -22,7 +22,15 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 
 from kdbench.card import CARD_LIMIT_BYTES, LadderRow, decode, encode
 from kdbench.errors import StudentError
-from kdbench.student import embedded, load_calibration, load_evaluation, open_student, read_card, write_bundle
+from kdbench.student import (
+    embedded,
+    load_calibration,
+    load_evaluation,
+    open_student,
+    read_card,
+    teacher_of,
+    write_bundle,
+)
 
 Edit = Callable[[dict[str, Any]], None]
 
@@ -74,12 +82,13 @@ def test_the_embedded_student_opens_by_name_and_by_folder(bundle: Bundle) -> Non
     assert student.factory == "tiny-student"
     assert student.inputs[0].shape == (3, 16, 16)
     assert student.outputs[0].shape == (len(student.classes),)
-    assert set(student.files) == {"weights", "onnx", "evaluation", "reference", "calibration"}
+    own = {"weights", "onnx", "evaluation", "reference", "calibration"}
+    assert set(student.files) == own | {f"teacher-{role}" for role in ("weights", "onnx", "reference")}
 
 
 def test_the_embedded_bundle_is_small_and_tells_no_path_of_the_machine_that_made_it() -> None:
     files = list(open_student("digits-2x5").root.iterdir())
-    assert sum(file.stat().st_size for file in files) < 2_000_000
+    assert sum(file.stat().st_size for file in files) < 4_000_000
     for file in files:
         assert b".py" not in file.read_bytes()
 
@@ -89,11 +98,26 @@ def test_the_embedded_student_is_as_right_as_its_ladder_says() -> None:
     card, evaluation = read_card(student), load_evaluation(student)
     right = int((evaluation.logits.argmax(1) == evaluation.labels).sum())
     rows = {row.row: row for row in card.ladder}
-    assert rows["student-distilled"].correct == (right,)
-    assert rows["student-distilled"].mean > rows["teacher-zero-shot"].mean
+    assert rows["student-distilled"].correct[0] == right
+    distilled, baseline = (rows[name].accuracies for name in ("student-distilled", "teacher-zero-shot"))
+    assert len(distilled) == 5
+    assert all(mine - theirs >= 0.2 for mine, theirs in zip(distilled, baseline, strict=True))
     assert card.trained
     assert card.data.licence == "CC-BY-4.0"
     assert "10.24432/C50P49" in card.data.citation
+
+
+def test_the_embedded_teacher_is_as_right_as_its_row_and_forty_times_the_students_size() -> None:
+    student = open_student("digits-2x5")
+    teacher, card = teacher_of(student), read_card(student)
+    evaluation = load_evaluation(teacher)
+    right = int((evaluation.logits.argmax(1) == evaluation.labels).sum())
+    assert {row.row: row for row in card.ladder}["teacher-fine-tuned"].correct[0] == right
+    assert teacher.parameters is not None
+    assert student.parameters is not None
+    assert teacher.parameters > 40 * student.parameters
+    with pytest.raises(StudentError, match="does not keep its teacher"):
+        teacher_of(teacher)
 
 
 def test_evaluation_and_calibration_come_as_the_declared_input() -> None:

@@ -140,9 +140,14 @@ def test_a_drop_of_exactly_the_allowed_points_is_allowed():
 @pytest.mark.parametrize(
     ("flips", "max_drop", "eligible"), [(0, "resolution", True), (1, "resolution", False), (8, 1.0, True)]
 )
-def test_an_untrained_student_is_judged_by_label_flips_alone(flips, max_drop, eligible):
-    cells = [synthetic.record(synthetic.cell("a"), accuracy=synthetic.accuracy(flips=flips, trained=False))]
-    subject = replace(synthetic.SUBJECT, trained=False)
+@pytest.mark.parametrize(
+    ("reason", "facts"), [("untrained", {"trained": False}), ("no labels", {"labelled": False})]
+)
+def test_a_student_without_an_accuracy_is_judged_by_label_flips_alone(
+    flips, max_drop, eligible, reason, facts
+):
+    cells = [synthetic.record(synthetic.cell("a"), accuracy=synthetic.accuracy(flips=flips, reason=reason))]
+    subject = replace(synthetic.SUBJECT, **facts)
     result = summarise(synthetic.result(cells, subject=subject, max_drop=max_drop))
     assert result.cells[0].eligible is eligible
 

@@ -28,6 +28,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "students": ("kdbench.cli.students:command", "List, show and verify student bundles."),
     "profiles": ("kdbench.cli.profiles:command", "List, show and check measurement plans."),
     "distill": ("kdbench.cli.distill:command", "Train a student from its teacher and bundle it."),
+    "import": ("kdbench.cli.import_:command", "Make a bundle of your own classifier."),
 }
 """Every command: where it is, as `module:attribute`, and what it does in one line."""
 

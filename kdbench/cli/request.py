@@ -8,21 +8,26 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from kdbench import journal, results
+import click
+
+from kdbench import journal, nursery, results
 from kdbench.bench import Request
 from kdbench.errors import BackendUnavailable, UnknownBackend, UsageError
 from kdbench.profile import Profile, load, resolve
-from kdbench.student import open_student
+from kdbench.request import fitted, networks
 
 
-def build(*, writing: bool, profile: str, output: Path | None, **asked: Any) -> Request:
+def build(*, writing: bool, quiet: bool, profile: str, output: Path | None, **asked: Any) -> Request:
     """Turn the options of `kdbench run` into what `bench` takes.
 
-    Everything that can be refused before a backend is started is refused here, as a KdbenchError.
+    Everything that can be refused before a backend is started is refused here, as a KdbenchError. What can
+    be refused before a student is made comes before that.
     writing: whether a result is going to be written; a dry run may name a file that exists.
+    quiet: whether nothing is told of a student that is made.
     """
     if asked["blocks"] and asked["budget"]:
         raise UsageError(
@@ -30,8 +35,21 @@ def build(*, writing: bool, profile: str, output: Path | None, **asked: Any) -> 
         )
     plan = _resolved(profile, **asked)
     target = _output(output, plan.name, writing=writing)
+    student = nursery.find(
+        plan.plan.student,
+        weights=asked["weights"],
+        evaluation=asked["evaluation"],
+        tell=None if quiet else partial(click.echo, err=True),
+    )
+    plan, notes = fitted(
+        plan,
+        student,
+        precisions_asked=bool(asked["precisions"]),
+        batches_asked=bool(asked["batches"]),
+    )
+    networks(student, plan.plan)
     return Request(
-        student=open_student(plan.plan.student),
+        student=student,
         profile=plan,
         backends=asked["backends"],
         devices=asked["devices"],
@@ -40,6 +58,7 @@ def build(*, writing: bool, profile: str, output: Path | None, **asked: Any) -> 
         output=target,
         argv=tuple(sys.argv[1:]),
         plugins=plugins(),
+        notes=notes,
     )
 
 
@@ -93,6 +112,7 @@ def _resolved(name: str, **asked: Any) -> Profile:
         threads=asked["threads"],
         blocks=asked["blocks"],
         max_drop=asked["max_drop"],
+        with_teacher=asked["with_teacher"] or None,
         limits=limits,
     )
 

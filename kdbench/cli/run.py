@@ -43,6 +43,23 @@ def _several(*names: str, kind: Any, metavar: str, text: str) -> Callable[[Any],
     "--device", "devices", kind=Text, metavar="ID[,ID]", text="Devices by id, as `kdbench backends` has them."
 )
 @click.option(
+    "--eval",
+    "evaluation",
+    type=click.Path(path_type=Path),
+    metavar="FILE.npz|DIR",
+    help="Labelled images to verify a model file with; without them it has no accuracy.",
+)
+@click.option(
+    "--weights",
+    type=click.Choice(["trained", "random"]),
+    default="trained",
+    show_default=True,
+    help="Of a student that is made on first use: random is made at once, and has no accuracy.",
+)
+@click.option(
+    "--with-teacher", is_flag=True, help="Measure the bundle's teacher too, and what distillation buys."
+)
+@click.option(
     "--profile",
     default="quick",
     show_default=True,
@@ -124,8 +141,8 @@ def command(
 ) -> None:
     """Time STUDENT on every backend that works here: verify it, measure it, rank it.
 
-    STUDENT is the name of an embedded student or the directory of a bundle; `kdbench students` lists them.
-    The result is one JSON file; `kdbench show` prints its table again.
+    STUDENT is a name that `kdbench students` lists, the directory of a bundle, or an ONNX file, which is
+    imported first. The result is one JSON file; `kdbench show` prints its table again.
 
     The exit code is 0 if all that was asked for was measured, 1 if a cell failed or is invalid, 2 for bad
     input, 3 if a backend named with -b cannot run here, 130 after Ctrl-C (what was finished is kept).
@@ -138,7 +155,7 @@ def command(
         output = journal_to_finish(resume)
         result = _measured(lambda report: bench.resume(resume, report), output, as_json=as_json, quiet=quiet)
         ctx.exit(bench.exit_code(result, _named(result)))
-    request = build(writing=not dry_run, **asked)
+    request = build(writing=not dry_run, quiet=quiet, **asked)
     with hidden_plugins_told():
         if dry_run:
             _show_plan(bench.plan(request), as_json=as_json)

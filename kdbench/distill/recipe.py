@@ -1,120 +1,32 @@
-"""Read a distillation recipe: TOML, complete and strict, all its problems told at once."""
+"""Read a distillation recipe: strict TOML, based on another where it says so, all problems told at once."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from difflib import get_close_matches
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any
+from types import UnionType
+from typing import Any, Union, get_args, get_origin
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import NODEFAULT, Struct
 
-from kdbench.card import Identifier, Line, Plain, Slug
+from kdbench.distill.tables import Recipe as Recipe
 from kdbench.errors import RecipeError
 from kdbench.problems import read_toml, told
 
-Positive = Annotated[int, Meta(ge=1, le=10_000_000)]
-Amount = Annotated[int, Meta(ge=0, le=10_000_000)]
-Fraction = Annotated[float, Meta(ge=0, le=1)]
-Rate = Annotated[float, Meta(gt=0, le=1)]
-Range = tuple[float, float]
-
 DEFAULT = "digits-2x5"
-SEED_LIMIT = (1 << 32) - 1
-Seed = Annotated[int, Meta(ge=0, le=SEED_LIMIT)]
+DEEPEST = 8
+"""So many recipes may be based on one another."""
 
-
-class Section(Struct, frozen=True, kw_only=True):
-    """A table of the recipe; every key of it must be there."""
-
-
-class Shift(Section, frozen=True, kw_only=True):
-    """What makes the target domain unfamiliar; ranges are drawn from evenly, per image and channel."""
-
-    rotation_degrees: float
-    contrast: Range
-    background: Range
-    texture: Fraction
-    texture_cycles: Range
-    noise: Fraction
-
-
-class DataPlan(Section, frozen=True, kw_only=True):
-    """Which images, and how many for what."""
-
-    generator: Slug
-    classes: Annotated[tuple[Line, ...], Meta(min_length=2, max_length=2)]
-    size: Annotated[int, Meta(ge=8, le=512)]
-    source_train: Positive
-    source_test: Positive
-    labelled: Positive
-    unlabelled: Positive
-    test: Positive
-    calibration: Positive
-    shift: Shift
-
-
-class Augmentation(Section, frozen=True, kw_only=True):
-    """How training images are varied: pixels each way, and fractions of the value range."""
-
-    shift: Annotated[int, Meta(ge=0, le=64)]
-    brightness: Fraction
-    contrast: Fraction
-
-
-class NetworkPlan(Section, frozen=True, kw_only=True):
-    """A network factory of the `kdbench.networks` entry points and its keywords, but for `classes`."""
-
-    network: Slug
-    arguments: dict[Identifier, Plain | tuple[Plain, ...]]
-
-
-class Training(Section, frozen=True, kw_only=True):
-    """One stage of training; `learning_rate` is the top of its one cycle."""
-
-    steps: Annotated[int, Meta(ge=2, le=10_000_000)]
-    batch: Annotated[int, Meta(ge=2, le=1_000_000)]
-    learning_rate: Rate
-
-
-class Distillation(Training, frozen=True, kw_only=True):
-    """The student's training: `batch` unlabelled and `labelled_batch` labelled images a step."""
-
-    labelled_batch: Positive
-    temperature: Annotated[float, Meta(gt=0, le=1000)]
-    label_weight: Annotated[float, Meta(ge=0, le=1000)]
-
-
-class Optimiser(Section, frozen=True, kw_only=True):
-    """What is the same in all stages."""
-
-    weight_decay: Fraction
-
-
-class BundlePlan(Section, frozen=True, kw_only=True):
-    """What goes into the bundle beside the student."""
-
-    teacher: bool
-
-
-class Recipe(Section, frozen=True, kw_only=True):
-    """All that decides a distillation: same recipe, machine and versions, same bytes."""
-
-    name: Slug
-    title: Line
-    seed: Seed
-    threads: Annotated[int, Meta(ge=1, le=4096)]
-    data: DataPlan
-    augmentation: Augmentation
-    teacher: NetworkPlan
-    student: NetworkPlan
-    pretrain: Training
-    finetune: Training
-    distill: Distillation
-    optimiser: Optimiser
-    bundle: BundlePlan
+_REPLACED = {
+    "data": ("source", ("arguments", "shift")),
+    "teacher": ("network", ("arguments", "features")),
+    "student": ("network", ("arguments", "features")),
+}
+"""A recipe that names another of these starts their keywords anew instead of keeping the base's."""
 
 
 def embedded_recipes() -> tuple[str, ...]:
@@ -130,31 +42,20 @@ def recipe_path(where: str | Path) -> Path:
     return Path(where)
 
 
-def read_recipe(
-    where: str | Path = DEFAULT,
-    *,
-    seed: int | None = None,
-    labels: int | None = None,
-    threads: int | None = None,
-) -> Recipe:
-    """Read the embedded recipe of this name, or else the TOML file; the keywords replace what it says.
+def read_recipe(where: str | Path = DEFAULT, changes: Mapping[str, object] | None = None) -> Recipe:
+    """Read the embedded recipe of this name, or else the TOML file.
 
-    Raises RecipeError with every unknown, missing or wrong key of the file.
+    changes: values by dotted key (`data.labelled`) that replace what the file says; None changes nothing.
+    Raises RecipeError with every unknown, missing or wrong key.
     """
-    path = recipe_path(where)
-    try:
-        table = read_toml(path)
-    except OSError as fault:
-        raise RecipeError(
-            f"There is no recipe {str(where)!r}: {fault.strerror}.",
-            hint=f"Embedded recipes: {', '.join(embedded_recipes())}; or give the path of a TOML file.",
-        ) from fault
-    except ValueError as fault:
-        raise RecipeError(f"The recipe {str(where)!r} {fault}.") from fault
-    _replace(table, ("seed",), seed)
-    _replace(table, ("threads",), threads)
-    _replace(table, ("data", "labelled"), labels)
-    return parse_recipe(table, path.name)
+    table = _merged(where, depth=0)
+    wanted = {key: value for key, value in (changes or {}).items() if value is not None}
+    for section, (kind, dropped) in _REPLACED.items():
+        if f"{section}.{kind}" in wanted and isinstance(table.get(section), dict):
+            table[section] = {key: value for key, value in table[section].items() if key not in dropped}
+    for key, value in wanted.items():
+        _put(table, key.split("."), value)
+    return parse_recipe(table, recipe_path(where).name)
 
 
 def parse_recipe(table: dict[str, Any], name: str) -> Recipe:
@@ -172,54 +73,106 @@ def parse_recipe(table: dict[str, Any], name: str) -> Recipe:
     return recipe
 
 
-def _replace(table: dict[str, Any], keys: tuple[str, ...], value: int | None) -> None:
-    for key in keys[:-1]:
-        inner = table.get(key)
-        if not isinstance(inner, dict):
-            return
-        table = inner
-    if value is not None:
-        table[keys[-1]] = value
+def _merged(where: str | Path, depth: int) -> dict[str, Any]:
+    """Read a recipe's table, laid over that of its base."""
+    path = recipe_path(where)
+    try:
+        table = read_toml(path)
+    except OSError as fault:
+        raise RecipeError(
+            f"There is no recipe {str(where)!r}: {fault.strerror}.",
+            hint=f"Embedded recipes: {', '.join(embedded_recipes())}; or give the path of a TOML file.",
+        ) from fault
+    except ValueError as fault:
+        raise RecipeError(f"The recipe {str(where)!r} {fault}.") from fault
+    base = table.get("base")
+    if not isinstance(base, str) or not base:
+        return table
+    if depth == DEEPEST:
+        raise RecipeError(f"The recipe {str(where)!r} is based on itself, or on more than {DEEPEST} others.")
+    return _over(_merged(base if base in embedded_recipes() else path.parent / base, depth + 1), table)
 
 
-def _problems(table: dict[str, Any], section: type[Struct], prefix: str) -> list[str]:
-    fields = {field.name: field.type for field in msgspec.structs.fields(section)}
+def _over(below: dict[str, Any], above: Mapping[str, Any], section: str = "") -> dict[str, Any]:
+    """Lay one table over another, table by table."""
+    kind, dropped = _REPLACED.get(section, ("", ()))
+    kept = {key: value for key, value in below.items() if not (kind in above and key in dropped)}
+    for key, value in above.items():
+        under = kept.get(key)
+        inside = isinstance(value, Mapping) and isinstance(under, Mapping) and key != "settings"
+        kept[key] = _over(dict(under or {}), value, key) if inside else value
+    return kept
+
+
+def _put(table: dict[str, Any], keys: list[str], value: object) -> None:
+    for number, key in enumerate(keys[:-1], start=1):
+        table = table.setdefault(key, {})
+        if not isinstance(table, dict):
+            raise RecipeError(f"{'.'.join(keys)} cannot be set: {'.'.join(keys[:number])} is no table.")
+    table[keys[-1]] = value
+
+
+def _problems(table: Mapping[str, Any], section: type[Struct], prefix: str) -> list[str]:
+    fields = {field.name: field for field in msgspec.structs.fields(section)}
     problems = []
     for key in table.keys() - fields.keys():
-        near = get_close_matches(key, fields, n=1)
+        near = get_close_matches(str(key), fields, n=1)
         problems.append(f"{prefix}{key}: unknown key" + (f"; did you mean {near[0]}?" if near else ""))
-    for key, kind in fields.items():
-        if key not in table:
+    for key, field in fields.items():
+        if key in table:
+            problems += _value_problems(table[key], field.type, f"{prefix}{key}")
+        elif field.default is NODEFAULT and field.default_factory is NODEFAULT:
             problems.append(f"{prefix}{key}: missing")
-        elif isinstance(kind, type) and issubclass(kind, Struct) and isinstance(table[key], dict):
-            problems += _problems(table[key], kind, f"{prefix}{key}.")
-        else:
-            try:
-                msgspec.convert(table[key], kind)
-                if not _finite(table[key]):
-                    problems.append(f"{prefix}{key}: not a finite number")
-            except msgspec.ValidationError as fault:
-                problems.append(f"{prefix}{key}: {told(fault)}")
     return sorted(problems)
+
+
+def _value_problems(value: object, kind: Any, path: str) -> list[str]:
+    """Tell what is wrong with one value, or with each key of a table or of a list of tables."""
+    inner = next((one for one in _alternatives(kind) if _is_table(one)), None)
+    if inner is not None and isinstance(value, Mapping):
+        return _problems(value, inner, f"{path}.")
+    listed = next((get_args(one)[0] for one in _alternatives(kind) if get_origin(one) is tuple), None)
+    if isinstance(value, list) and listed is not None and _is_table(listed):
+        tables = [(number, one) for number, one in enumerate(value) if isinstance(one, Mapping)]
+        found = [_problems(one, listed, f"{path}[{number}].") for number, one in tables]
+        if any(found):
+            return [problem for problems in found for problem in problems]
+    try:
+        msgspec.convert(value, kind)
+    except msgspec.ValidationError as fault:
+        return [f"{path}: {told(fault)}"]
+    return [] if _finite(value) else [f"{path}: not a finite number"]
+
+
+def _alternatives(kind: Any) -> tuple[Any, ...]:
+    kind = getattr(kind, "__origin__", kind) if hasattr(kind, "__metadata__") else kind
+    return get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
+
+
+def _is_table(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, Struct)
 
 
 def _finite(value: object) -> bool:
     if isinstance(value, list):
         return all(_finite(item) for item in value)
+    if isinstance(value, Mapping):
+        return all(_finite(item) for item in value.values())
     return not isinstance(value, float) or math.isfinite(value)
 
 
 def _contradictions(recipe: Recipe) -> list[str]:
-    problems = []
-    for name, (low, high) in (
-        ("contrast", recipe.data.shift.contrast),
-        ("background", recipe.data.shift.background),
-        ("texture_cycles", recipe.data.shift.texture_cycles),
-    ):
+    problems, shift = [], recipe.data.shift
+    ranges = ("contrast", "background", "texture_cycles") if shift else ()
+    for name in ranges:
+        low, high = getattr(shift, name)
         if not 0 <= low <= high:
             problems.append(f"data.shift.{name}: not a range from low to high, at least 0: [{low}, {high}]")
-    if recipe.data.calibration > recipe.data.unlabelled:
+    amounts = recipe.data.calibration, recipe.data.unlabelled
+    if type(amounts[0]) is type(amounts[1]) and amounts[0] > amounts[1]:
         problems.append("data.calibration: more than data.unlabelled, of which it is a part")
-    if len(set(recipe.data.classes)) != len(recipe.data.classes):
-        problems.append("data.classes: a name stands there twice")
+    if recipe.seed + recipe.seeds > 1 << 32:
+        problems.append("seeds: the last one would be above 4294967295")
+    if not any(term.weight is None or term.weight for term in recipe.distill.terms):
+        problems.append("distill.terms: every weight is 0, so nothing would be distilled")
     return problems

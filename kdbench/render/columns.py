@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from kdbench.checks import DISPATCH_NS
-from kdbench.records import CellRecord, Percentile, Summary
+from kdbench.records import AccuracyRecord, CellRecord, Percentile, Summary
 from kdbench.render.figures import aligned, plain, significant, time_unit
-from kdbench.render.rows import FASTEST, NOT_RANKED, TIED, Row, Section
+from kdbench.render.rows import FASTEST, NOT_RANKED, TIED, Row, Section, network
 from kdbench.spec import Scenario
 
 DISPATCH = "†"
@@ -75,7 +75,9 @@ def columns(section: Section) -> tuple[Column, ...]:
 
 
 def _backend(row: Row) -> str:
-    return plain(" ".join(part for part in (row.cell.backend, row.cell.variant) if part))
+    return plain(
+        f"{network(row.cell)}{' '.join(part for part in (row.cell.backend, row.cell.variant) if part)}"
+    )
 
 
 def _words(name: str, texts: Sequence[str], rank: int) -> Column:
@@ -170,17 +172,16 @@ def _throughput(section: Section) -> Column:
 
 
 def _accuracy(rows: Sequence[Row]) -> Column:
-    """Write accuracies with the decimals that one image more or less would change."""
-    texts, styles = [], []
-    for row in rows:
-        accuracy = row.accuracy
-        known = accuracy is not None and accuracy.correct is not None and accuracy.images
-        if known and accuracy is not None and accuracy.correct is not None:
-            texts.append(f"{100 * accuracy.correct / accuracy.images:.{1 if accuracy.images < 2000 else 2}f}")
-        else:
-            texts.append("")
-        styles.append("red" if row.status == NOT_RANKED else "")
-    return Column("accuracy", "%", tuple(texts), tuple(styles), 5)
+    """Write accuracies with the decimals that one image more or less would change, or why there is none."""
+    texts = tuple(_right(row.accuracy) if row.accuracy else "" for row in rows)
+    styles = tuple("red" if row.status == NOT_RANKED else "" for row in rows)
+    return Column("accuracy", "%" if any(text[-1:].isdigit() for text in texts) else "", texts, styles, 5)
+
+
+def _right(accuracy: AccuracyRecord) -> str:
+    if accuracy.reason or accuracy.correct is None or not accuracy.images:
+        return plain(accuracy.reason)
+    return f"{100 * accuracy.correct / accuracy.images:.{1 if accuracy.images < 2000 else 2}f}"
 
 
 def _first_outputs(rows: Sequence[Row]) -> list[Column]:

@@ -65,9 +65,11 @@ def _heading(console: Console, result: Result) -> None:
     facts = [f"{subject.parameters:,} parameters"] if subject.parameters is not None else []
     if not subject.trained:
         facts.append("untrained: its labels mean nothing, only flips count")
+    elif not subject.labelled:
+        facts.append("no labels: nobody knows how often it is right, only flips count")
     if subject.teacher:
         size = "" if subject.teacher_parameters is None else f" ({subject.teacher_parameters:,} parameters)"
-        facts.append(f"distilled from {subject.teacher}{size}")
+        facts.append(f"{'distilled from' if subject.trained else 'beside'} {subject.teacher}{size}")
     console.print(Text.assemble((plain(subject.student), "bold"), "  ", plain(" · ".join(facts))))
     cpu = cpu if isinstance(cpu, dict) else {}
     cores, used = cpu.get("physical") or cpu.get("logical"), threads(result)
@@ -118,6 +120,8 @@ def _legend(console: Console, result: Result, made: Sequence[Sequence[Column]], 
         lines.append(f"{DISPATCH} under 100 µs, dispatch-bound: ranks runtimes, not hardware")
     if WITHHELD in texts:
         lines.append(_withheld(result))
+    if result.gains:
+        lines.append(f"{verdict.TIMES} the teacher's time over its student's, and the 95 % interval of that")
     if any(START in name for name in layout.widths):
         lines.append(f"cold {START}, warm {START}: time to the first output, with compiling and without")
     if layout.left_out:

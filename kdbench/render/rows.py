@@ -36,12 +36,12 @@ class Row:
         return next((one.accuracy for one in self.records if one.accuracy), None)
 
     @property
-    def cost(self) -> tuple[float, float]:
-        """Sort key: by latency, then by throughput; what was not measured comes last."""
+    def cost(self) -> tuple[bool, float, float]:
+        """Sort key: students first, by latency, then by throughput; what was not measured comes last."""
         summaries = [one.summary for one in self.records if one.summary]
         latency = next((one.median_ns for one in summaries if one.median_ns), math.inf)
         rate = next((one.throughput_per_s for one in summaries if one.throughput_per_s), 0.0)
-        return latency, -rate
+        return self.cell.network == "teacher", latency, -rate
 
     @property
     def status(self) -> str:
@@ -54,7 +54,10 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """Rows of one batch size, thread count and boundary, fastest first, and who leads them."""
+    """Rows of one batch size, thread count and boundary, fastest first, and who leads them.
+
+    Rows of the teacher stand below those of the student.
+    """
 
     setting: Setting
     rows: tuple[Row, ...]
@@ -81,7 +84,7 @@ def sections(result: Result) -> tuple[Section, ...]:
     for index, record in enumerate(result.cells):
         cell = record.cell
         if record.summary is not None:
-            own = (cell.backend, cell.device, cell.precision, cell.variant)
+            own = (cell.network, cell.backend, cell.device, cell.precision, cell.variant)
             rows[_setting(cell)][own][cell.scenario] = (index, record)
     leads: dict[Setting, dict[Scenario, Lead]] = defaultdict(dict)
     for lead in result.leads:
@@ -100,7 +103,12 @@ def name(cell: Cell, result: Result) -> str:
     """Name a configuration in a sentence, by no more than tells it from the others."""
     several = len({one.cell.device for one in result.cells}) > 1
     parts = [cell.backend, cell.device if several else "", cell.precision, cell.variant]
-    return plain(" ".join(part for part in parts if part))
+    return plain(network(cell) + " ".join(part for part in parts if part))
+
+
+def network(cell: Cell) -> str:
+    """Give what stands before the name of a teacher's row."""
+    return "teacher · " if cell.network == "teacher" else ""
 
 
 def threads(result: Result) -> int | None:

@@ -7,8 +7,8 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from kdbench.records import BackendRecord, CellRecord, Check, Lead, Result
-from kdbench.render.figures import count, listed, percent, plain, ratio
+from kdbench.records import BackendRecord, CellRecord, Check, Gain, Lead, Result
+from kdbench.render.figures import count, listed, percent, plain, ratio, significant
 from kdbench.render.rows import NOT_RANKED, Row, Section, name
 from kdbench.spec import SCENARIOS, Scenario
 from kdbench.summary import allowed_drop
@@ -18,6 +18,7 @@ UNDECIDED = 1.0
 """Where even twice as fast would not have shown, calling it a tie would say too much."""
 
 LARGEST_FOLD = 1000
+TIMES = "\N{MULTIPLICATION SIGN}"
 _SEVERITY = ("ok", "doubtful", "bad")
 
 
@@ -34,17 +35,44 @@ class Missing:
 
 
 def sentences(section: Section, result: Result) -> Iterator[tuple[str, str]]:
-    """Say of each scenario who leads and by how much, and which faster rows are not ranked, and why."""
+    """Say of each scenario who leads and by how much, which faster rows are not ranked, and why.
+
+    Then what distillation buys, where the teacher was measured too.
+    """
     for scenario in SCENARIOS:
         lead = section.leads.get(scenario)
         if lead:
             yield scenario.capitalize(), _lead(lead, result)
-        elif any(scenario in row.cells for row in section.rows):
+        elif any(scenario in row.cells for row in section.rows if row.cell.network == "student"):
             yield scenario.capitalize(), "no row may be ranked."
     for row in section.rows:
-        if any(_would_lead(row, scenario, section.leads.get(scenario), result) for scenario in SCENARIOS):
+        if row.cell.network == "student" and any(
+            _would_lead(row, scenario, section.leads.get(scenario), result) for scenario in SCENARIOS
+        ):
             what = "is faster" if section.leads else "has figures"
             yield "Not ranked", f"{name(row.cell, result)} {what}, but {_objection(row)}."
+    for scenario in SCENARIOS:
+        own = {row.cells[scenario][0] for row in section.rows if scenario in row.cells}
+        if gains := [gain for gain in result.gains if gain.scenario == scenario and gain.student in own]:
+            # A teacher that looks at a coarser view of the image may be the smaller network.
+            buys = any(gain.ratio >= 1 for gain in gains)
+            subject = "Distillation buys" if buys else "Beside its teacher the student has"
+            yield subject, f"{scenario} {_bought(gains, result)}."
+
+
+def _bought(gains: Sequence[Gain], result: Result) -> str:
+    """Say how many times as fast as its teacher the student is on each backend, the most first."""
+    told, fewest = [], min(gain.blocks for gain in gains)
+    for gain in sorted(gains, key=lambda gain: -gain.ratio):
+        where, by = name(result.cells[gain.student].cell, result), significant(gain.ratio, 0.01)
+        if gain.low is None or gain.high is None:
+            told.append(f"{TIMES}{by} (perhaps by chance) on {where}")
+        elif math.sqrt(gain.high / max(gain.low, 1e-300)) - 1 > UNDECIDED:
+            told.append(f"{TIMES}{by} (its blocks disagree too much to tell) on {where}")
+        else:
+            by, low, high = ratio(gain.ratio, gain.low, gain.high)
+            told.append(f"{TIMES}{by} [{low}, {high}] on {where}")
+    return f"{', '.join(told)} ({count(fewest, 'block')})"
 
 
 def _lead(lead: Lead, result: Result) -> str:
@@ -100,8 +128,10 @@ def _objection(row: Row) -> str:
 
 
 def allowed(result: Result) -> str:
-    """Say which loss of accuracy a row may have and still be ranked."""
-    drop = allowed_drop(result)
+    """Say which loss of accuracy a row may have and still be ranked, or how many labels it may change."""
+    drop, subject = allowed_drop(result), result.subject
+    if not (subject.trained and subject.labelled):
+        return f"at most {drop:g} % of its labels flipped" if drop else "no label flipped"
     if drop is not None:
         return f"a loss of {drop:g} points of accuracy"
     images = max((one.accuracy.images for one in result.cells if one.accuracy), default=result.subject.images)

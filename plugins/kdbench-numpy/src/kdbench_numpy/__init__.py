@@ -57,9 +57,14 @@ def kdbench_compile(student: Student, target: Target) -> Artifact:
             hint="Use a backend that runs any student, such as onnxruntime.",
         )
     if "weights" not in student.files:
-        raise Unsupported(f"The bundle of {student.name} holds no weights as safetensors.")
+        raise Unsupported(
+            f"The bundle of {student.name} holds no weights as safetensors.",
+            hint="Use a backend that reads ONNX, such as onnxruntime.",
+        )
     if target.precision != "fp32":
-        raise Unsupported(f"NumPy computes in fp32, not in {target.precision}.")
+        raise Unsupported(
+            f"NumPy computes in fp32, not in {target.precision}.", hint="Ask for --precision fp32."
+        )
     settings: dict[str, Any] = {**DEFAULTS[student.factory], **student.arguments}
     facts = {
         "units": _units(student.factory, settings["strides"]),

@@ -1,7 +1,9 @@
 """ONNX Runtime backend, on its CPU execution provider.
 
 The student's ONNX file is the artifact as it is: optimising the graph at load costs milliseconds, and
-each session fixes the batch dimension, so that it plans for one static shape. Both wheels, `onnxruntime`
+each session fixes the batch dimension, so that it plans for one static shape. A network is run in the
+precision that it is stored in, and in no other; what it is then computed in is read from the runtime's own
+profile, since the CPU provider has few kernels for fp16 and inserts casts to fp32. Both wheels, `onnxruntime`
 and `onnxruntime-gpu`, carry the CPU provider; one of them may be installed, never both.
 """
 
@@ -10,6 +12,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kdbench import (
@@ -26,11 +29,14 @@ from kdbench import (
     Unsupported,
     hookimpl,
 )
+from kdbench.spec import Precision
 
 if TYPE_CHECKING:
     from kdbench_onnxruntime._runtime import OrtSession
 
 WHEELS = ("onnxruntime", "onnxruntime-gpu")
+
+PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8")
 
 OPTIONS = (
     Option(
@@ -70,7 +76,7 @@ def kdbench_describe() -> BackendInfo:
         api=1,
         title="ONNX Runtime",
         devices=("cpu",),
-        precisions=("fp32",),
+        precisions=PRECISIONS,
         options=OPTIONS,
         concurrency="threads",
         distributions=WHEELS,
@@ -99,20 +105,31 @@ def kdbench_probe() -> Availability:
 
 
 @hookimpl
-def kdbench_compile(student: Student, target: Target) -> Artifact:
-    """Answer the student's own ONNX file, and in the notes how to feed it."""
+def kdbench_compile(student: Student, target: Target, workdir: Path) -> Artifact:
+    """Answer the student's own ONNX file, and in the notes how to feed it and what it is computed in."""
     if "onnx" not in student.files:
-        raise Unsupported(f"The bundle of {student.name} holds no ONNX file.")
-    if target.precision != "fp32":
-        raise Unsupported(f"ONNX Runtime's CPU provider computes in fp32, not in {target.precision}.")
-    from kdbench_onnxruntime._runtime import batch_axis
+        raise Unsupported(
+            f"The bundle of {student.name} holds no ONNX file.",
+            hint="Import its ONNX file (`kdbench import`), or use a backend that builds it from its weights.",
+        )
+    if target.precision != student.precision:
+        raise Unsupported(
+            f"ONNX Runtime runs a network as it is stored: {student.name} in {student.precision}, "
+            f"not in {target.precision}.",
+            hint=f"Convert its ONNX file to {target.precision}, and import that: `kdbench import`.",
+        )
+    from kdbench_onnxruntime._runtime import batch_axis, computed_in
 
+    model, inputs = student.files["onnx"], student.inputs
+    axis = batch_axis(model, inputs, target.batch_sizes)
+    stored = target.precision
     notes = {
-        "inputs": json.dumps([asdict(spec) for spec in student.inputs]),
+        "inputs": json.dumps([asdict(spec) for spec in inputs]),
         "outputs": json.dumps([asdict(spec) for spec in student.outputs]),
-        "batch_axis": batch_axis(student.files["onnx"], student.inputs, target.batch_sizes),
+        "batch_axis": axis,
+        "precision": stored if stored == "fp32" else computed_in(model, inputs, target, axis, workdir),
     }
-    return Artifact((student.files["onnx"],), notes)
+    return Artifact((model,), notes)
 
 
 @hookimpl

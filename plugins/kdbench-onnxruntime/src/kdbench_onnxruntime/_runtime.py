@@ -9,21 +9,33 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from math import prod
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 import numpy as np
 import onnxruntime as ort  # noqa: TID253  # this module is imported inside hooks only
 
 from kdbench import Artifact, Placement, Target, TensorSpec, Unsupported
+from kdbench.spec import Precision
 
 if TYPE_CHECKING:
     from kdbench.spec import Array
 
 PROVIDER = "CPUExecutionProvider"
+PRODUCTS = ("Conv", "Gemm", "MatMul")
+"""What the names of operators contain in which nearly all of a network's arithmetic is."""
+
+TYPES: Mapping[str, Precision] = {
+    "float": "fp32",
+    "float16": "fp16",
+    "bfloat16": "bf16",
+    "uint8": "int8",
+    "int8": "int8",
+}
 ALIGNMENT_BYTES = 64
 
 
@@ -49,6 +61,37 @@ def batch_axis(model: Path, inputs: Sequence[TensorSpec], batch_sizes: Sequence[
     if isinstance(axis, int) and set(batch_sizes) != {axis}:
         raise Unsupported(f"The ONNX file has the batch size {axis} built in, not {list(batch_sizes)}.")
     return axis if isinstance(axis, str) else ""
+
+
+def computed_in(
+    model: Path, inputs: Sequence[TensorSpec], target: Target, axis: str, workdir: Path
+) -> Precision:
+    """Run the optimised graph once under the runtime's profiler, and tell what its products take.
+
+    The CPU provider computes in fp32 what it has no kernel for, and a quantised operator that it does not
+    recognise likewise. The precision asked for is told where at least half of the products are in it.
+    """
+    batch_size = target.batch_sizes[0]
+    with tempfile.TemporaryDirectory(dir=workdir) as folder:
+        options = session_options(target, axis, None if target.dynamic else batch_size)
+        options.enable_profiling = True
+        options.profile_file_prefix = str(Path(folder) / "profile")
+        session = ort.InferenceSession(model, options, providers=[PROVIDER])
+        session.run(None, {spec.name: np.zeros((batch_size, *spec.shape), spec.dtype) for spec in inputs})
+        events = json.loads(Path(session.end_profiling()).read_text())
+    taken = Counter(kind for event in events if (kind := _taken(event.get("args", {}))))
+    if not taken or 2 * taken[target.precision] >= taken.total():
+        return target.precision
+    return taken.most_common(1)[0][0]
+
+
+def _taken(facts: Mapping[str, Any]) -> Precision | None:
+    """Tell the type of a product's first operand; None for any other operator."""
+    name, operands = facts.get("op_name", ""), facts.get("input_type_shape")
+    if not operands or not any(word in name for word in PRODUCTS):
+        return None
+    # It quantises its first operand itself.
+    return "int8" if name.startswith("DynamicQuantize") else TYPES.get(next(iter(operands[0])))
 
 
 def session_options(target: Target, axis: str, batch_size: int | None) -> Any:
@@ -102,7 +145,8 @@ class OrtSession:
             self._sessions = dict.fromkeys(target.batch_sizes, opened(None))
         else:
             self._sessions = {batch_size: opened(batch_size) for batch_size in target.batch_sizes}
-        self.placement = _placement(self._sessions[target.batch_sizes[0]], target)
+        precision = cast("Precision", artifact.notes["precision"])
+        self.placement = _placement(self._sessions[target.batch_sizes[0]], target, precision)
         self.optimal_depth = (target.threads or os.cpu_count() or 1) if spreads_requests(target) else 1
 
     def runner(self, batch_size: int) -> OrtRunner:
@@ -180,7 +224,7 @@ def _ort_value(array: Array) -> Any:
     return ort.OrtValue.ortvalue_from_numpy(array)
 
 
-def _placement(session: Any, target: Target) -> Placement:
+def _placement(session: Any, target: Target, precision: Precision) -> Placement:
     """Read back where the nodes are and how many threads share each, where this version tells."""
     nodes: Counter[str] = Counter()
     if assignment := getattr(session, "get_provider_graph_assignment_info", None):
@@ -190,7 +234,7 @@ def _placement(session: Any, target: Target) -> Placement:
     threads = session.get_session_options().intra_op_num_threads
     return Placement(
         device="cpu" if {provider, *nodes} == {PROVIDER} else provider,
-        precision="fp32",
+        precision=precision,
         provider=provider,
         threads=None if spreads_requests(target) else threads or None,
         nodes=dict(nodes),

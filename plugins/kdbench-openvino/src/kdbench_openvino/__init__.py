@@ -66,7 +66,7 @@ def kdbench_describe() -> BackendInfo:
         api=1,
         title="OpenVINO",
         devices=("cpu", "gpu", "npu"),
-        precisions=("fp32", "bf16", "fp16"),
+        precisions=("fp32", "bf16", "fp16", "int8"),
         options=OPTIONS,
         concurrency="pipelined",
         distributions=("openvino",),
@@ -98,7 +98,10 @@ def kdbench_probe() -> Availability:
 def kdbench_compile(student: Student, target: Target, workdir: Path) -> Artifact:
     """Compile the student's ONNX file for the device, once per batch size, and export what comes out."""
     if "onnx" not in student.files:
-        raise Unsupported(f"The bundle of {student.name} holds no ONNX file.")
+        raise Unsupported(
+            f"The bundle of {student.name} holds no ONNX file.",
+            hint="Import its ONNX file (`kdbench import`), or use a backend that builds it from its weights.",
+        )
     from kdbench_openvino._runtime import export
 
     return export(student, target, workdir)

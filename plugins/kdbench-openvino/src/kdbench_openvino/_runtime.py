@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,12 @@ from kdbench import Artifact, Device, Placement, Student, Target, TensorSpec, Un
 from kdbench.spec import Precision
 from kdbench_openvino._requests import OpenVinoRunner, Pipeline, refuse
 
-CAPABILITIES: Mapping[str, Precision] = {"FP32": "fp32", "BF16": "bf16", "FP16": "fp16"}
+CAPABILITIES: Mapping[str, Precision] = {"FP32": "fp32", "BF16": "bf16", "FP16": "fp16", "INT8": "int8"}
 HINTS: Mapping[Precision, str] = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
+TYPES: Mapping[str, Precision] = {"u8": "int8", "i8": "int8", **{hint: kind for kind, hint in HINTS.items()}}
+PRODUCTS = ("Convolution", "FullyConnected", "MatMul", "Deconvolution")
+"""Types of layers in which nearly all of a network's arithmetic is."""
+
 INERT = ("Const", "Input", "Output")
 SWITCHES = {"pinning": "ENABLE_CPU_PINNING", "hyper_threading": "ENABLE_HYPER_THREADING"}
 
@@ -34,10 +38,16 @@ def find_devices() -> tuple[Device, ...]:
     return tuple(found)
 
 
-def settings(target: Target) -> dict[str, Any]:
-    """Translate a target into OpenVINO's properties."""
+def settings(target: Target, offered: Container[str]) -> dict[str, Any]:
+    """Translate a target into OpenVINO's properties; `offered` is what the device computes in.
+
+    The precision hint is about floating-point operations: quantised ones are in int8 whatever it says, and
+    the rest of such a network is in fp32. So is a network stored in fp16 on a device without it, where
+    OpenVINO left alone would take bf16.
+    """
     hint = str(target.options["hint"])
-    chosen: dict[str, Any] = {"INFERENCE_PRECISION_HINT": HINTS[target.precision]}
+    floating = target.precision if target.precision in offered else "fp32"
+    chosen: dict[str, Any] = {"INFERENCE_PRECISION_HINT": HINTS.get(floating, HINTS["fp32"])}
     if hint != "none":
         chosen["PERFORMANCE_HINT"] = (target.scenario if hint == "scenario" else hint).upper()
     if streams := target.options["streams"]:
@@ -55,19 +65,15 @@ def export(student: Student, target: Target, workdir: Path) -> Artifact:
     """Compile for each batch size, or once with a free batch axis, and write what the device exports."""
     core = ov.Core()
     device = _device_name(target.device)
-    capabilities = core.get_property(device, "OPTIMIZATION_CAPABILITIES")
-    offered = {kind for capability, kind in CAPABILITIES.items() if capability in capabilities}
-    if target.precision not in offered:
-        raise Unsupported(
-            f"OpenVINO's {device} computes in {' and '.join(sorted(offered))}, not {target.precision}."
-        )
-    if "EXPORT_IMPORT" not in capabilities:
+    offered = _offered(core, device)
+    _refuse_precision(student, target, offered, device)
+    if "EXPORT_IMPORT" not in core.get_property(device, "OPTIMIZATION_CAPABILITIES"):
         raise Unsupported(f"OpenVINO's {device} cannot export what it compiled.")
     files = {}
     for batch_size in (-1,) if target.dynamic else target.batch_sizes:
         model = core.read_model(student.files["onnx"])
         model.reshape({spec.name: [batch_size, *spec.shape] for spec in student.inputs})
-        compiled = core.compile_model(model, device, settings(target))
+        compiled = core.compile_model(model, device, settings(target, offered))
         file = workdir / f"batch-{'any' if batch_size < 0 else batch_size}.blob"
         file.write_bytes(compiled.export_model().getvalue())
         files[batch_size] = file
@@ -79,6 +85,34 @@ def export(student: Student, target: Target, workdir: Path) -> Artifact:
     return Artifact(tuple(files.values()), notes)
 
 
+def _refuse_precision(student: Student, target: Target, offered: Container[str], device: str) -> None:
+    """Refuse what would need a conversion that OpenVINO does not make, and what the device lacks."""
+    asked, stored = target.precision, student.precision
+    if asked == stored != "fp32":
+        return
+    if asked == "int8":
+        raise Unsupported(
+            f"OpenVINO quantises nothing by itself, and {student.name} is stored in {stored}.",
+            hint="Quantise its ONNX file, and import that: `kdbench import`.",
+        )
+    if stored == "int8":
+        raise Unsupported(
+            f"{student.name} is stored in int8, and nothing makes it {asked}.",
+            hint="Ask for --precision int8.",
+        )
+    if asked not in offered:
+        have = " and ".join(kind for kind in CAPABILITIES.values() if kind in offered)
+        raise Unsupported(
+            f"OpenVINO's {device} computes in {have}, not {asked}.",
+            hint="Ask for another --precision.",
+        )
+
+
+def _offered(core: Any, device: str) -> set[Precision]:
+    capabilities = core.get_property(device, "OPTIMIZATION_CAPABILITIES")
+    return {kind for capability, kind in CAPABILITIES.items() if capability in capabilities}
+
+
 class OpenVinoSession:
     """The compiled models of one target, by batch size; -1 is the one for all.
 
@@ -87,7 +121,8 @@ class OpenVinoSession:
 
     def __init__(self, artifact: Artifact, target: Target) -> None:
         core = ov.Core()
-        device, chosen = _device_name(target.device), settings(target)
+        device = _device_name(target.device)
+        chosen = settings(target, _offered(core, device))
         batch_sizes = json.loads(artifact.notes["batch_sizes"])
         self._inputs = _specs(artifact.notes["inputs"])
         self._outputs = _specs(artifact.notes["outputs"])
@@ -97,7 +132,7 @@ class OpenVinoSession:
         }
         self._runners: list[OpenVinoRunner | Pipeline] = []
         first = self._models[batch_sizes[0]]
-        self.placement = _placement(first)
+        self.placement = _placement(first, target.precision)
         self.optimal_depth = int(first.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
 
     def runner(self, batch_size: int, depth: int) -> OpenVinoRunner | Pipeline:
@@ -121,29 +156,39 @@ class OpenVinoSession:
         self._models.clear()
 
 
-def _placement(model: Any) -> Placement:
+def _placement(model: Any, asked: Precision) -> Placement:
     """Read back device and threads, and the compute type from the nodes that really run."""
     names = [str(name).strip("()") for name in model.get_property("EXECUTION_DEVICES")]
-    hinted = model.get_property("INFERENCE_PRECISION_HINT").to_string()
+    hinted = TYPES.get(model.get_property("INFERENCE_PRECISION_HINT").to_string(), "fp32")
+    # Of quantised operations only the nodes tell, and only the CPU device tells of its nodes for certain.
+    precision = asked if asked == "int8" else hinted
     nodes: dict[str, int] = {}
     threads = None
     if names == ["CPU"]:
         facts = [node.get_rt_info() for node in model.get_runtime_model().get_ops()]
-        kinds = [
-            fact["runtimePrecision"].astype(str)
-            for fact in facts
-            if fact["layerType"].astype(str) not in INERT
-        ]
+        ran = [(fact["layerType"].astype(str), fact["runtimePrecision"].astype(str)) for fact in facts]
+        kinds = [(layer, kind) for layer, kind in ran if layer not in INERT]
         nodes = {"CPU": len(kinds)}
-        hinted = hinted if hinted in kinds else "f32"
+        precision = _computed_in(kinds, asked, hinted)
         threads = model.get_property("INFERENCE_NUM_THREADS") or None
     return Placement(
         device="+".join(map(_device_id, names)),
-        precision=next(kind for kind, hint in HINTS.items() if hint == hinted),
+        precision=precision,
         provider="+".join(names),
         threads=threads,
         nodes=nodes,
     )
+
+
+def _computed_in(kinds: Sequence[tuple[str, str]], asked: Precision, hinted: Precision) -> Precision:
+    """Tell what the nodes compute in: int8 where at least half of the products are, else as hinted.
+
+    The hint is obeyed where any node has its type; of a small network some nodes stay in fp32.
+    """
+    products = [TYPES.get(kind) for layer, kind in kinds if layer in PRODUCTS]
+    if asked == "int8" and products and 2 * products.count("int8") >= len(products):
+        return "int8"
+    return hinted if any(TYPES.get(kind) == hinted for _, kind in kinds) else "fp32"
 
 
 def _device_id(name: str) -> str:

@@ -1,0 +1,130 @@
+"""Every graph, node and tensor of an ONNX model, at any depth, and the names that tie them together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING
+
+from kdbench.problems import quote
+
+if TYPE_CHECKING:
+    from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto
+
+
+def nodes(model: ModelProto) -> Iterator[NodeProto]:
+    """Give every node of a model, those inside control flow and functions too."""
+    yield from deep(model.graph.node)
+    for function in model.functions:
+        yield from deep(function.node)
+
+
+def graphs(model: ModelProto) -> Iterator[GraphProto]:
+    """Give the graph of a model and every graph inside its nodes and functions."""
+    yield model.graph
+    for node in nodes(model):
+        yield from inner(node)
+
+
+def deep(found: Iterable[NodeProto]) -> Iterator[NodeProto]:
+    """Give these nodes and all that are inside them."""
+    waiting = list(found)
+    while waiting:
+        node = waiting.pop()
+        yield node
+        for graph in inner(node):
+            waiting += graph.node
+
+
+def inner(node: NodeProto) -> Iterator[GraphProto]:
+    """Give the graphs of a node's own attributes: branches and bodies of control flow."""
+    for attribute in node.attribute:
+        if attribute.HasField("g"):
+            yield attribute.g
+        yield from attribute.graphs
+
+
+def tensors(model: ModelProto) -> Iterator[TensorProto]:
+    """Give every tensor of a model: initializers and attributes, sparse ones in their parts."""
+    for graph in graphs(model):
+        yield from graph.initializer
+        for sparse in graph.sparse_initializer:
+            yield from (sparse.values, sparse.indices)
+    for node in nodes(model):
+        for attribute in node.attribute:
+            if attribute.HasField("t"):
+                yield attribute.t
+            yield from attribute.tensors
+            if attribute.HasField("sparse_tensor"):
+                yield from (attribute.sparse_tensor.values, attribute.sparse_tensor.indices)
+
+
+def constants(model: ModelProto) -> dict[str, TensorProto]:
+    """Give the tensors of the outermost graph that are known beforehand: initializers and constant nodes."""
+    known = {tensor.name: tensor for tensor in model.graph.initializer}
+    for node in model.graph.node:
+        if node.op_type == "Constant" and node.output:
+            known.update((node.output[0], one.t) for one in node.attribute if one.name == "value")
+    return known
+
+
+def producers(model: ModelProto) -> dict[str, NodeProto]:
+    """Give the node of the outermost graph that answers each name."""
+    return {name: node for node in model.graph.node for name in node.output if name}
+
+
+def reads(node: NodeProto) -> set[str]:
+    """Give all names that a node needs: its inputs, and what graphs inside it take from outside."""
+    needed = {name for name in node.input if name}
+    for graph in inner(node):
+        own = {one.name for one in (*graph.input, *graph.initializer)}
+        for below in graph.node:
+            needed |= reads(below) - own
+            own |= set(below.output)
+        needed |= {one.name for one in graph.output} - own
+    return needed
+
+
+def rename(model: ModelProto, names: Mapping[str, str]) -> None:
+    """Rename tensors throughout a model; the new names must not be taken."""
+    for node in nodes(model):
+        for field in (node.input, node.output):
+            field[:] = [names.get(name, name) for name in field]
+    for graph in graphs(model):
+        for part in (*graph.input, *graph.output, *graph.initializer):
+            part.name = names.get(part.name, part.name)
+
+
+def names_of(model: ModelProto) -> set[str]:
+    """Give every name of a tensor, at any depth."""
+    found = {name for node in nodes(model) for name in (*node.input, *node.output)}
+    for graph in graphs(model):
+        found |= {part.name for part in (*graph.input, *graph.output, *graph.initializer)}
+    return found
+
+
+def number(count: int, noun: str) -> str:
+    """Give a number with its noun: `1 node`, `2 nodes`."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
+def unused(model: ModelProto, wish: str) -> str:
+    """Give a name that nothing in the model has, as near to the wish as can be."""
+    taken, count = names_of(model), 1
+    name = wish
+    while name in taken:
+        count += 1
+        name = f"{wish}_{count}"
+    return name
+
+
+def told(port: ValueInfoProto) -> str:
+    """Name an input or output with its shape."""
+    if not port.type.HasField("tensor_type"):
+        return f"{quote(port.name)}, no tensor"
+    return f"{quote(port.name)} ({', '.join(axis_told(axis) for axis in port.type.tensor_type.shape.dim)})"
+
+
+def axis_told(axis: object) -> str:
+    """Give the length of an axis, or the symbol for it."""
+    value, symbol = getattr(axis, "dim_value", 0), getattr(axis, "dim_param", "")
+    return str(value) if value > 0 else quote(symbol).strip("'") or "?"
