@@ -30,8 +30,13 @@ class Difference:
 
     def __str__(self) -> str:
         if self.low is None or self.high is None:
-            return f"{self.mean:+.1f}"
-        return f"{self.mean:+.1f} [{self.low:+.1f}, {self.high:+.1f}]"
+            return signed(self.mean)
+        return f"{signed(self.mean)} [{signed(self.low)}, {signed(self.high)}]"
+
+
+def signed(points: float) -> str:
+    """Write percentage points with their sign and one decimal; nothing is never negative."""
+    return f"{round(points, 1) + 0.0:+.1f}"
 
 
 def difference(row: LadderRow, other: LadderRow) -> Difference:
@@ -74,7 +79,7 @@ def account(card: Card) -> tuple[str, ...]:
 
 def _over_baseline(rows: Mapping[str, LadderRow], student: LadderRow) -> str:
     gain, theirs = difference(student, rows[BASELINE]), difference(rows[TUNED], rows[BASELINE])
-    least = f" ({gain.least:+.1f} at least)" if gain.seeds > 1 else ""
+    least = f" ({signed(gain.least)} at least)" if gain.seeds > 1 else ""
     return (
         f"In the unfamiliar domain the student stands {gain} points from the unadapted teacher{least}. "
         f"{rows[TUNED].labels} labels move the teacher itself by {theirs} points: so much is theirs."

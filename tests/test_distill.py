@@ -354,6 +354,7 @@ def test_the_command_distils_pictures_of_the_users_own(tmp_path: Path) -> None:
     assert result.exit_code == 0, result.exception
     card = read_card(open_student(tmp_path / "bundle"))
     assert card.classes == ("cat", "dog")
+    assert (card.name, card.title) == ("photos", "photos, then camera")
     assert card.data.splits == {
         "source_train": 48,
         "source_test": 12,

@@ -5,12 +5,15 @@ from __future__ import annotations
 import re
 import shlex
 from pathlib import Path
+from typing import Any
 
 import click
+import msgspec
 import pytest
 
 from kdbench import cli
 from kdbench.distill.recipe import read_recipe
+from kdbench.distill.splits import make_splits
 
 HOME = Path(__file__).parent.parent
 PAGES = [HOME / "README.md", *sorted((HOME / "docs").glob("*.md"))]
@@ -24,6 +27,17 @@ def blocks(page: Path, language: str) -> list[str]:
 def test_a_recipe_on_the_page_can_be_read(text: str, tmp_path: Path) -> None:
     (tmp_path / "page.toml").write_text(text)
     assert read_recipe(tmp_path / "page.toml").name
+
+
+def test_the_data_source_on_the_page_offers_what_can_be_divided() -> None:
+    (text,) = blocks(HOME / "docs" / "distilling.md", "python")
+    names: dict[str, Any] = {}
+    exec(text, names)
+    plan = read_recipe(changes={"data.source": "folder", "data.source_train": 200, "data.size": 32}).data
+    plan = msgspec.structs.replace(plan, test=100, unlabelled=80, calibration=16, labelled=20)
+    splits = make_splits(names["stripes"](base=HOME), plan, 0)
+    assert splits.classes == ("upright", "level")
+    assert len(splits.unlabelled) == 80
 
 
 def lines(page: Path) -> list[str]:

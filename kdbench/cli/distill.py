@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -91,7 +92,7 @@ SHARES_OF_ONE = SHARES_OF_TWO | {"data.source_train": 0.4, "data.source_test": 0
     "--output",
     type=click.Path(path_type=Path),
     metavar="DIR",
-    help="The bundle's folder.  [default: ./RECIPE-seedN-labelsN]",
+    help="The bundle's folder.  [default: ./NAME-seedN-labelsN]",
 )
 @click.option("--overwrite", is_flag=True, help="Replace the bundle that is there.")
 @click.option("--trust-code", is_flag=True, help="Let the recipe import PACKAGE.MODULE:FACTORY.")
@@ -156,8 +157,8 @@ def _changes(recipe: str, asked: dict[str, Any]) -> dict[str, object]:
 def _own_data(source: Path | None, target: Path | None, *, embedded: bool) -> dict[str, object]:
     """Put the user's own pictures in the place of the recipe's; nothing shifts them.
 
-    embedded: whether the recipe ships with kdbench. Its numbers of pictures fit its own data only, and
-    shares of the user's take their place.
+    embedded: whether the recipe ships with kdbench. Its name and its numbers of pictures fit its own data
+    only; the folder's name, and shares of the user's, take their place.
     """
     if source is None:
         raise UsageError("--target-data needs --source-data beside it: the teacher's pictures.")
@@ -169,8 +170,12 @@ def _own_data(source: Path | None, target: Path | None, *, embedded: bool) -> di
     arguments = {"familiar": str(source.absolute())}
     if target is not None:
         arguments["unfamiliar"] = str(target.absolute())
-    shares = (SHARES_OF_TWO if target else SHARES_OF_ONE) if embedded else {}
-    return {"data.source": kinds.pop(), "data.arguments": arguments, **shares}
+    changes: dict[str, object] = {"data.source": kinds.pop(), "data.arguments": arguments}
+    if embedded:
+        name = re.sub(r"[^a-z0-9]+", "-", source.stem.lower()).strip("-") or "own"
+        changes |= {"name": name[:64], "title": source.stem + (f", then {target.stem}" if target else "")}
+        changes |= SHARES_OF_TWO if target else SHARES_OF_ONE
+    return changes
 
 
 def _setting(text: str) -> tuple[str, object]:
@@ -189,8 +194,8 @@ def _setting(text: str) -> tuple[str, object]:
 
 
 def _folder(plan: Recipe, *, weights: str) -> Path:
-    kind = "-random" if weights == "random" else ""
-    return Path(f"{plan.name}-seed{plan.seed}-labels{plan.data.labelled}{kind}")
+    labels = f"-labels{plan.data.labelled}" if isinstance(plan.data.labelled, int) else ""
+    return Path(f"{plan.name}-seed{plan.seed}{labels}{'-random' if weights == 'random' else ''}")
 
 
 def _list() -> None:

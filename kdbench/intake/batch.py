@@ -84,8 +84,8 @@ def _reshaped(model: ModelProto, port: Input) -> list[str]:
     shapes, known = infer(model).shapes, constants(model)
     count = 0
     for node in model.graph.node:
-        # An attribute can only be `allowzero`, which gives 0 another meaning.
-        plain = node.op_type == "Reshape" and len(node.input) == 2 and not node.attribute
+        # The one attribute of opsets that take a target, `allowzero`, gives 0 another meaning unless it is 0.
+        plain = node.op_type == "Reshape" and len(node.input) == 2 and not any(one.i for one in node.attribute)
         target = known.get(node.input[1]) if plain else None
         if target is None or shapes.get(node.input[0], (0,))[:1] != (port.batch,):
             continue
@@ -121,7 +121,7 @@ def _any_batch(session: Session, images: Array, tolerance: float) -> float:
     for size in TRIED[1:]:
         together = answers(session, images, size)
         if together.shape != alone.shape:
-            raise StudentError(f"the model answers {size} images with {together.shape[1:]}")
+            raise StudentError(f"The model answers {size} images with {together.shape[1:]}")
         largest = max(largest, _difference(together, alone))
         if not largest <= tolerance:
             raise StudentError(f"{size} images at once are answered otherwise than one by one")

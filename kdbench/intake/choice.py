@@ -36,7 +36,8 @@ def choose_output(model: ModelProto, wanted: str) -> list[str]:
     del model.graph.output[:]
     model.graph.output.append(chosen)
     dropped = _prune(model)
-    return [f"cut down to the output {quote(wanted)}, which leaves out {number(dropped, 'node')}"]
+    told = f", which leaves out {number(dropped, 'node')}" if dropped else ""
+    return [f"cut down to the output {quote(wanted)}{told}"]
 
 
 def _prune(model: ModelProto) -> int:

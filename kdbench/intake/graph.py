@@ -167,9 +167,20 @@ def strip(model: ModelProto) -> None:
 
 def packed(model: ModelProto) -> bytes:
     """Give the file of a model; the same model gives the same bytes."""
-    if model.ByteSize() > FILE_LIMIT_BYTES:
-        raise StudentError(f"The model would be {TOO_LARGE}.", hint="It is too large for kdbench.")
-    return bytes(model.SerializeToString(deterministic=True))
+    from google.protobuf.message import EncodeError
+
+    try:
+        # Not asked for its size before: that takes as long as the serialising.
+        content = bytes(model.SerializeToString(deterministic=True))
+    except (EncodeError, ValueError) as fault:
+        raise _too_large() from fault
+    if len(content) > FILE_LIMIT_BYTES:
+        raise _too_large()
+    return content
+
+
+def _too_large() -> StudentError:
+    return StudentError(f"The model would be {TOO_LARGE}.", hint="It is too large for kdbench.")
 
 
 def _check(model: ModelProto) -> None:

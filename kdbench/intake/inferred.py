@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from math import prod
 from typing import TYPE_CHECKING
 
 from kdbench.errors import StudentError
@@ -16,6 +17,10 @@ if TYPE_CHECKING:
     from onnx import ModelProto
 
     from kdbench.spec import Array
+
+
+HEAVY = 4096
+"""Elements above which a tensor is a weight, and no shape is computed from it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +40,7 @@ def infer(model: ModelProto) -> Inferred:
 
     copy = ModelProto()
     copy.CopyFrom(model)
+    _declare_weights(copy)
     for port in copy.graph.input:
         axes = port.type.tensor_type.shape.dim
         if axes and axes[0].dim_value <= 0:
@@ -55,6 +61,23 @@ def infer(model: ModelProto) -> Inferred:
     for name, constant in constants(copy).items():
         types[name], shapes[name] = constant.data_type, tuple(constant.dims)
     return Inferred(types, shapes)
+
+
+def _declare_weights(model: ModelProto) -> None:
+    """Put an input of the same type and shape in the place of every large tensor.
+
+    Shapes hang on small tensors only, and the inference copies all that it is given several times.
+    """
+    from onnx import helper
+
+    heavy = [place for place, one in enumerate(model.graph.initializer) if prod(one.dims) > HEAVY]
+    listed = {port.name for port in model.graph.input}
+    for place in reversed(heavy):
+        tensor = model.graph.initializer[place]
+        if tensor.name not in listed:
+            port = helper.make_tensor_value_info(tensor.name, tensor.data_type, list(tensor.dims))
+            model.graph.input.append(port)
+        del model.graph.initializer[place]
 
 
 def observe(model: ModelProto, images: Array, names: Iterable[str]) -> Mapping[str, tuple[int, ...]]:

@@ -38,8 +38,10 @@ def as_scores(
     Answers what was changed, and what the scores of an output are that was one number per image.
     Raises StudentError for an output that no appended node makes a classifier's.
     """
-    changes = _as_float(model)
     session = Session(packed(model))
+    changes = _as_float(model, session.kind)
+    if changes:
+        session = Session(packed(model))
     count = port.batch or 1
     found = session.run(first_of(images, count))
     _refuse_shape(found.shape, count)
@@ -100,9 +102,8 @@ def binary(scores: Array, meaning: Meaning) -> Array:
     return np.concatenate([first, scores], axis=1)
 
 
-def _as_float(model: ModelProto) -> list[str]:
+def _as_float(model: ModelProto, kind: str) -> list[str]:
     """Append a conversion to float32 where the scores are of another type that can be converted."""
-    kind = Session(packed(model)).kind
     name = quote(model.graph.output[0].name)
     if kind in ("tensor(float)", "tensor(float16)"):
         return []

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from kdbench.errors import StudentError
+from kdbench.intake.walk import number
 from kdbench.strict import clean
 
 if TYPE_CHECKING:
@@ -20,7 +21,8 @@ CHUNK_BYTES = 16 << 20
 LARGEST_CHUNK = 32
 
 _PREFIX = re.compile(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ")
-_SOURCE = re.compile(r"^\S*onnxruntime_src/\S+ .*?\) (?=[A-Z])")
+_NODE = re.compile(r"^Non-zero status code returned while running (\w+) node\. Name:'([^']*)' Status Message: ")
+_SOURCE = re.compile(r"\S*onnxruntime_src/\S+ .*?\) (?=\w)")
 
 
 class Session:
@@ -54,7 +56,7 @@ class Session:
             answer: Array = self._session.run([self.output], {self._input: images})[0]
         except Exception as fault:
             raise StudentError(
-                f"The model fails on {len(images)} images: {reason(fault)}.",
+                f"The model fails on {number(len(images), 'image')}: {reason(fault)}.",
                 hint="onnxruntime computes the reference; what it cannot run, kdbench cannot verify.",
             ) from fault
         return answer
@@ -65,7 +67,8 @@ class Session:
         try:
             found = self._session.run(names, {self._input: images})
         except Exception as fault:
-            raise StudentError(f"The model fails on {len(images)} images: {reason(fault)}.") from fault
+            told = number(len(images), "image")
+            raise StudentError(f"The model fails on {told}: {reason(fault)}.") from fault
         return {name: tuple(array.shape) for name, array in zip(names, found, strict=True)}
 
 
@@ -95,5 +98,5 @@ def first_of(images: Array, count: int) -> Array:
 
 def reason(fault: Exception) -> str:
     """Give what onnxruntime says as one line without its error codes and source files."""
-    line = _PREFIX.sub("", str(fault).strip()).split("\n")[0]
+    line = _NODE.sub(r"\1 node '\2': ", _PREFIX.sub("", str(fault).strip()).split("\n")[0])
     return clean(_SOURCE.sub("", line)).strip().rstrip(".")[:300] or type(fault).__name__
