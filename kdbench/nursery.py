@@ -80,7 +80,7 @@ def find(
     path, made = Path(where), where in makeable()
     is_model = not made and path.suffix.lower() == MODEL and not path.is_dir()
     if not made and not is_model and where not in embedded() and not path.exists():
-        raise _unknown(where)
+        raise unknown(where)
     _refuse_idle(where, weights, evaluation, made=made, is_model=is_model)
     if made:
         if tell is not None and path.is_dir():
@@ -126,7 +126,8 @@ def kept(name: str, weights: Weights) -> Student | None:
         return None
 
 
-def _unknown(where: str) -> StudentError:
+def unknown(where: str) -> StudentError:
+    """Say that no student has this name or place, and which name may be meant."""
     known = {**dict.fromkeys(embedded()), **dict.fromkeys(makeable())}
     meant = nearest(where, known)
     offer = f"Did you mean {meant}?" if meant else f"Students with a name: {', '.join(known) or 'none'}."

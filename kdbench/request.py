@@ -92,8 +92,19 @@ def asked_before(before: Result, output: Path) -> Request:
         raise ResultError(
             f"The journal's profile is not one: {told(fault)}.", hint="Start a new run."
         ) from fault
-    student = open_student(str(Path(profile.plan.student).expanduser()))
+    student = _opened_again(profile.plan.student)
     return Request(student=student, profile=profile, output=output, backends=profile.plan.backends)
+
+
+def _opened_again(where: str) -> Student:
+    """Open the student that a journal names, by what `named` wrote."""
+    path = Path(where).expanduser()
+    if where not in embedded() and not path.exists():
+        raise StudentError(
+            f"The student of this run is gone: there is no {str(path)!r}.",
+            hint="Put its folder back there, or start a new run, which makes it again.",
+        )
+    return open_student(str(path))
 
 
 def named(student: Student) -> str:

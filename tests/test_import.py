@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -175,3 +176,62 @@ def test_what_a_file_calls_itself_cannot_reach_the_terminal(work):
     result = call("model.onnx", "--classes", "a\x1b[2J,b,c")
     assert "\x1b" not in result.output
     assert "made by red second line" in result.output
+
+
+@pytest.mark.parametrize(
+    ("folder", "typed"), [("mine", "mine"), ("mobilenet64", "./mobilenet64"), ("-x", "./-x")]
+)
+def test_what_to_type_next_is_no_option_and_no_other_students_name(work, folder, typed):
+    result = call("model.onnx", "--output", f"./{folder}")
+    assert result.stdout.endswith(f"kdbench run {typed}\n")
+
+
+ENDLESS = """
+import os, signal, sys, threading
+from tests.graphs import Net
+import numpy as np
+from onnx import TensorProto, helper
+kinds = [("i", TensorProto.INT64, []), ("go", TensorProto.BOOL, []), ("v", TensorProto.FLOAT, None)]
+takes = [helper.make_tensor_value_info(*kind) for kind in kinds]
+gives = [helper.make_tensor_value_info("on", TensorProto.BOOL, []),
+         helper.make_tensor_value_info("w", TensorProto.FLOAT, None)]
+nodes = [helper.make_node("Identity", ["go"], ["on"]), helper.make_node("Identity", ["v"], ["w"])]
+net = Net()
+body = helper.make_graph(nodes, "body", takes, gives)
+rounds = net.node("Loop", net.tensor("times", np.array(1 << 60)), "", "images", body=body)
+model = net.model(net.head(net.node("Flatten", net.features(rounds)), 3))
+open("endless.onnx", "wb").write(model.SerializeToString())
+from kdbench import cli
+from kdbench.intake.session import Session
+run = Session._run
+def told(*words):
+    threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start()
+    return run(*words)
+Session._run = told
+sys.argv = ["kdbench", "import", "endless.onnx"]
+cli.main()
+"""
+
+
+def test_a_model_that_never_answers_is_stopped_by_ctrl_c_and_leaves_nothing(work):
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    done = subprocess.run(
+        [sys.executable, "-c", ENDLESS], capture_output=True, text=True, timeout=60, env=environment
+    )
+    assert done.returncode == 130
+    assert done.stderr.endswith("Error: Interrupted.\n")
+    assert sorted(path.name for path in work.iterdir()) == ["endless.onnx", "model.onnx"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the bound is Linux's")
+def test_memory_is_bounded_while_a_model_is_imported_and_no_longer(work, monkeypatch):
+    import resource
+
+    seen = []
+    monkeypatch.setattr(
+        "kdbench.intake.take", lambda *_: seen.append(resource.getrlimit(resource.RLIMIT_DATA))
+    )
+    before = resource.getrlimit(resource.RLIMIT_DATA)
+    call("model.onnx")
+    assert 0 < seen[0][0] < 1 << 50
+    assert resource.getrlimit(resource.RLIMIT_DATA) == before

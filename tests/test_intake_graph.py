@@ -16,6 +16,7 @@ from kdbench.intake.images import random_images  # noqa: E402
 from kdbench.intake.inferred import infer  # noqa: E402
 from kdbench.intake.ports import Input, layout_of  # noqa: E402
 from kdbench.intake.precision import find_precision  # noqa: E402
+from kdbench.intake.session import reason  # noqa: E402
 from kdbench.student import load_evaluation, read_card  # noqa: E402
 from tests.graphs import Net, answers, classifier, imported, quantised, refusal  # noqa: E402
 
@@ -67,6 +68,7 @@ def test_one_logit_per_image_becomes_two_scores(tmp_path, flat):
     assert logits.shape == (128, 2)
     assert (logits[:, 0] == 0).all()
     assert (logits[:, 1] != 0).all()
+    assert taken.student.parameters == 4 * 3 * 9 + 4 + 4 + 1
     assert any("(0, z)" in change for change in taken.changes)
 
 
@@ -75,6 +77,7 @@ def test_one_probability_per_image_becomes_two(tmp_path):
     rows = load_evaluation(taken.student).logits
     np.testing.assert_allclose(rows.sum(axis=1), 1.0, atol=1e-6)
     assert read_card(taken.student).meaning == "probabilities"
+    assert taken.student.parameters == 4 * 3 * 9 + 4 + 4 + 1
     assert any("(1 - p, p)" in change for change in taken.changes)
     model = classifier(classes=1, ends="Sigmoid")
     assert "ends in a sigmoid" in refusal(model, tmp_path, meaning="logits", output=tmp_path / "other")
@@ -121,6 +124,21 @@ def test_a_reshape_that_names_the_batch_size_is_told_to_keep_it(tmp_path):
     assert taken.student.batch is None
     assert "the batch axis is kept, whatever its size, by 1 reshape that named it" in taken.changes
     assert answers(taken, np.zeros((3, 3, 8, 8), np.float32)).shape == (3, 3)
+
+
+@pytest.mark.parametrize("target", [[8, 4], [8, -1]])
+def test_a_reshape_with_its_attribute_written_out_is_loosened_too(tmp_path, target):
+    """As the older exporter of torch writes it."""
+
+    def batch(**attributes: int) -> int | None:
+        net = Net()
+        shape = net.tensor("target", np.array(target))
+        flat = net.node("Reshape", net.features("images"), shape, **attributes)
+        output = tmp_path / str(attributes)
+        return imported(net.model(net.head(flat, 3), batch=8), tmp_path, output=output).student.batch
+
+    assert batch(allowzero=0) is None
+    assert batch(allowzero=1) == 8
 
 
 def test_a_batch_of_eight_that_is_built_in_stays(tmp_path):
@@ -435,3 +453,32 @@ def test_a_classifier_of_classical_machine_learning_is_taken_by_its_scores(tmp_p
     assert "'label' (?), 'scores' (?, 3)" in refusal(model, tmp_path)
     student = imported(model, tmp_path, output_tensor="scores").student
     assert (student.parameters, student.macs, student.batch) == (None, None, None)
+
+
+def test_shapes_are_inferred_without_the_large_weights():
+    net = Net()
+    flat = net.node("Reshape", "images", net.tensor("target", np.array([-1, 192])))
+    hidden = net.node("MatMul", flat, net.weight("large", 192, 64))
+    found = infer(net.model(net.node("Gemm", hidden, net.weight("head", 64, 3))))
+    assert found.shapes[hidden] == (1, 64)
+    assert found.shapes["large"] == (192, 64)
+    assert found.types["large"] == found.types[hidden] == TensorProto.FLOAT
+
+
+def test_what_onnxruntime_says_of_a_node_is_told_without_its_source_files():
+    fault = RuntimeError(
+        "[ONNXRuntimeError] : 1 : FAIL : "
+        "Non-zero status code returned while running Loop node. Name:'' Status Message: "
+        "Non-zero status code returned while running Reshape node. Name:'/r' Status Message: "
+        "/onnxruntime_src/onnxruntime/core/reshape_helper.h:91 onnxruntime::ReshapeHelper::ReshapeHelper("
+        "const onnxruntime::TensorShape&, bool) sizes differ. It cannot be reshaped.\n"
+    )
+    assert reason(fault) == "Loop node: Reshape node '/r': sizes differ. It cannot be reshaped"
+
+
+def test_a_model_that_wants_more_memory_than_there_is_is_refused(tmp_path):
+    net = Net()
+    net.tensor("length", np.array([1 << 45]))
+    huge = net.node("ReduceMean", net.node("ConstantOfShape", "length"), keepdims=0)
+    model = net.model(net.head(net.node("Flatten", net.features(net.node("Add", "images", huge))), 3))
+    assert "It wants more memory than there is" in refusal(model, tmp_path)

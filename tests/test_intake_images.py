@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,8 @@ pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 Image = pytest.importorskip("PIL.Image")
 
-from kdbench.intake import Taken  # noqa: E402
+from kdbench.errors import UsageError  # noqa: E402
+from kdbench.intake import Taken, on_the_fly  # noqa: E402
 from kdbench.student import load_calibration, load_evaluation, read_card  # noqa: E402
 from tests import graphs  # noqa: E402
 from tests.graphs import Net, classifier  # noqa: E402
@@ -243,3 +245,34 @@ def test_calibration_images_are_kept_and_never_those_of_the_evaluation(tmp_path)
 def test_more_images_than_a_bundle_holds_are_refused(tmp_path, monkeypatch):
     monkeypatch.setattr("kdbench.intake.prepare.ELEMENTS_LIMIT", 1000)
     assert "--images N" in refusal(tmp_path, evaluation=arrays(tmp_path, images=pixels()))
+
+
+@pytest.mark.parametrize("classes", [["a"] * 3, [["a", "b", "c"]], ["a", "b", "\t"], [0.0, 1.0, 2.0]])
+def test_names_of_classes_in_an_npz_that_name_none_are_refused(tmp_path, classes):
+    path = arrays(tmp_path, images=pixels(), labels=np.zeros(20, int), classes=np.array(classes))
+    assert "must be a row of names, all different, none empty" in refusal(tmp_path, evaluation=path)
+
+
+@pytest.mark.parametrize("option", ["evaluation", "calibration"])
+def test_a_pipe_or_a_device_is_refused_and_never_opened(tmp_path, option):
+    os.mkfifo(tmp_path / "pipe.npz")
+    for path in (tmp_path / "pipe.npz", Path("/dev/zero")):
+        assert "is not a file" in refusal(tmp_path, **{option: path})
+    with pytest.raises(UsageError, match="neither a file nor a folder"):
+        on_the_fly(graphs.save(classifier(), tmp_path), tmp_path / "pipe.npz", tmp_path)
+
+
+@pytest.mark.parametrize("dtype", ["|u1", "<U1000000"])
+def test_an_array_that_promises_more_than_the_file_has_is_refused_before_room_is_made(tmp_path, dtype):
+    path = tmp_path / "short.npz"
+    header = io.BytesIO()
+    shape = {"descr": dtype, "fortran_order": False, "shape": (1000, 3, 8, 8)}
+    np.lib.format.write_array_header_1_0(header, shape)
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("images.npy", header.getvalue())
+    assert "ends before its 192000 elements do" in refusal(tmp_path, evaluation=path)
+
+
+def test_one_image_alone_is_not_called_the_very_same_answer(tmp_path):
+    taken = imported(tmp_path, evaluation=arrays(tmp_path, images=pixels(1), labels=np.array([0])))
+    assert not any("very same answer" in note for note in taken.notes)

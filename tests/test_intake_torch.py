@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import pickle
 import textwrap
 from pathlib import Path
 from typing import Any
@@ -262,3 +264,16 @@ def test_a_file_that_is_no_exported_program_is_refused(tmp_path):
 def test_weights_alone_are_no_model(tmp_path):
     told = refusal(str(weights(tmp_path)), tmp_path)
     assert "package.module:factory --weights weights.safetensors" in told
+
+
+def test_weights_in_a_pipe_are_refused_and_it_is_never_opened(tmp_path):
+    os.mkfifo(tmp_path / "pipe.safetensors")
+    told = refusal("my_own_nets:Small", tmp_path, weights=tmp_path / "pipe.safetensors")
+    assert "is not a file" in told
+
+
+def test_what_torch_prints_of_a_pickle_is_not_passed_on(tmp_path):
+    path = tmp_path / "weights.pt"
+    path.write_bytes(pickle.dumps({"weight": 1}, protocol=4))
+    told = refusal("my_own_nets:Small", tmp_path, weights=path, trust_code=True)
+    assert "state dict" in told

@@ -16,8 +16,9 @@ import pytest
 from click.testing import CliRunner
 
 from kdbench import cli, nursery, results
-from kdbench.cli.maker import answer
+from kdbench.cli.maker import ROOM, answer
 from kdbench.errors import Interrupted, RecipeError, StudentError, UsageError
+from kdbench.request import _opened_again
 from kdbench.student import embedded, load_evaluation, open_student
 from tests import odd_students
 
@@ -342,3 +343,25 @@ def test_a_model_file_that_is_none_is_refused_in_a_sentence(call, cache_folder):
     assert "Traceback" not in done.stderr
     assert "bug" not in done.stderr
     assert shelf(cache_folder) == []
+
+
+def test_a_full_disk_is_told_as_the_caches_and_nothing_half_written_stays(call, cache_folder, monkeypatch):
+    def full(*_: object, **__: object) -> None:
+        raise StudentError(
+            "The bundle cannot be written to x: No space left.", hint="Choose another --output."
+        )
+
+    monkeypatch.setattr("kdbench.intake.on_the_fly", full)
+    made = answer(nursery.FromModel(model="m.onnx", evaluation=None, cache=str(cache_folder)))
+    assert (made.kind, made.hint) == ("StudentError", ROOM)
+
+
+def test_the_students_command_offers_the_names_of_those_that_can_be_made(call):
+    done = call("students", "show", "mobilnet64")
+    assert done.exit_code == 2
+    assert f"Did you mean {NAME}?" in done.stderr
+
+
+def test_a_run_whose_student_is_gone_is_not_resumed_and_the_reason_is_told(tmp_path):
+    with pytest.raises(StudentError, match="The student of this run is gone"):
+        _opened_again(str(tmp_path / "none"))

@@ -20,7 +20,8 @@ def test_a_reference_result_says_what_its_raw_measurements_say(path: Path):
     assert summarise(kept) == kept
 
 
-def test_the_picture_of_the_readme_is_drawn_from_the_reference(tmp_path: Path):
-    drawn = tmp_path / "quick.svg"
-    render.export_svg(results.read(HOME / "results/reference/cpu-2core/quick.json"), drawn, 120)
-    assert drawn.read_text() == (HOME / "docs/quick.svg").read_text()
+@pytest.mark.parametrize("name", ["quick", "mobilenet64"])
+def test_the_pictures_of_the_readme_are_drawn_from_the_references(name: str, tmp_path: Path):
+    drawn = tmp_path / "drawn.svg"
+    render.export_svg(results.read(HOME / f"results/reference/cpu-2core/{name}.json"), drawn, 120)
+    assert drawn.read_text() == (HOME / f"docs/{name}.svg").read_text()

@@ -106,6 +106,22 @@ def test_columns_that_find_no_room_are_named_with_the_width_that_shows_them(meas
     assert "not shown" in shown(render.result, measured, width=70)
 
 
+@pytest.mark.parametrize(
+    ("lacking", "told"),
+    [
+        ({"warm_ns": None}, "cold start: time to the first output, with compiling\n"),
+        ({"cold_ns": None}, "warm start: time to the first output, without compiling\n"),
+        ({}, "cold start, warm start: time to the first output, with compiling and without\n"),
+    ],
+)
+def test_only_the_starts_that_have_a_column_are_explained(measured, lacking, told):
+    cells = tuple(
+        replace(one, first_output=replace(one.first_output, **lacking)) if one.first_output else one
+        for one in measured.cells
+    )
+    assert f"\n{told}" in shown(render.result, replace(measured, cells=cells), width=160)
+
+
 def without_accuracy(reason: str, **subject):
     cells = [synthetic.record(synthetic.cell("a"), accuracy=synthetic.accuracy(reason=reason))]
     facts = {"slices": synthetic.slices({0: 1e6}), "subject": replace(synthetic.SUBJECT, **subject)}

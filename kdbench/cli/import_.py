@@ -248,10 +248,13 @@ _PATH: Any = click.Path(path_type=Path)
 @click.option("-q", "--quiet", is_flag=True, help="Print only the path of the bundle.")
 def command(*, quiet: bool, **asked: Any) -> None:
     """Import MODEL, write its bundle and say what was found, done to it, and is worth bearing in mind."""
+    from kdbench.cli.room import bounded
     from kdbench.intake import Ask, take
+    from kdbench.interruption import heard_once
 
     asked |= {key: asked[key] or () for key in ("shape", "mean", "std", "classes")}
-    taken = take(Ask(**asked), _silent if quiet else _progress)
+    with heard_once(), bounded():
+        taken = take(Ask(**asked), _silent if quiet else _progress)
     if quiet:
         click.echo(click.format_filename(taken.student.root))
     else:
@@ -285,9 +288,13 @@ def _line(label: str, text: str) -> None:
 
 
 def _nearby(path: Path) -> str:
-    """Give a path below the working folder as one would type it."""
+    """Give a path below the working folder as one would type it, and as no option or other student's name."""
+    from kdbench.nursery import makeable
+    from kdbench.student import embedded
+
     here = Path.cwd()
-    return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)
+    near = str(path.relative_to(here)) if path.is_relative_to(here) else str(path)
+    return f"./{near}" if near.startswith("-") or near in (*embedded(), *makeable()) else near
 
 
 def _quoted(text: str) -> str:

@@ -16,18 +16,22 @@ import click
 import msgspec
 
 from kdbench.errors import KdbenchError
+from kdbench.interruption import heard_once
 from kdbench.nursery import FromModel, FromRecipe, Made
 
 PR_SET_PDEATHSIG = 1
+ROOM = "Set KDBENCH_CACHE to a folder that can be written, on a disk with room."
 
 
 def make(request: FromRecipe | FromModel) -> Path:
     """Make the student that is asked for, and give the folder of its bundle; raises KdbenchError."""
     if isinstance(request, FromModel):
+        from kdbench.cli.room import bounded
         from kdbench.intake import on_the_fly
 
         evaluation = None if request.evaluation is None else Path(request.evaluation)
-        return on_the_fly(Path(request.model), evaluation, Path(request.cache)).root
+        with bounded():
+            return on_the_fly(Path(request.model), evaluation, Path(request.cache)).root
     from kdbench.cli.distill import command
 
     words = [request.recipe, "--output", request.output, "--weights", request.weights, "--no-controls"]
@@ -40,7 +44,9 @@ def answer(request: FromRecipe | FromModel) -> Made:
     try:
         return Made(path=str(make(request)))
     except KdbenchError as fault:
-        return Made(error=fault.message, hint=fault.hint, kind=type(fault).__name__)
+        # No --output was asked for: the place is the cache's.
+        hint = ROOM if "--output" in fault.hint else fault.hint
+        return Made(error=fault.message, hint=hint, kind=type(fault).__name__)
     except click.ClickException as fault:
         return Made(error=fault.format_message(), kind="UsageError")
     except click.Abort:
@@ -56,17 +62,12 @@ def main() -> None:
     """Answer the request on the command line, and end with the parent."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-    signal.signal(signal.SIGTERM, _stop)
     said = os.fdopen(os.dup(1), "w")
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-    made = answer(msgspec.json.decode(sys.argv[1], type=FromRecipe | FromModel))
+    with heard_once():  # on which unfinished work is taken away, undisturbed by the next signal
+        made = answer(msgspec.json.decode(sys.argv[1], type=FromRecipe | FromModel))
     with said:
         said.write(msgspec.json.encode(made).decode() + "\n")
-
-
-def _stop(number: int, frame: object) -> None:
-    """Leave by the way of Ctrl-C, on which unfinished work is taken away."""
-    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -72,9 +73,11 @@ def _opened(where: str) -> Student:
     """Open a student as `kdbench run` does, but make none."""
     from kdbench import nursery
     from kdbench.errors import StudentError
-    from kdbench.student import open_student
+    from kdbench.student import embedded, open_student
 
     if where not in nursery.makeable():
+        if where not in embedded() and not (where and Path(where).exists()):
+            raise nursery.unknown(where)
         return open_student(where)
     for weights in nursery.WEIGHTS:
         if (student := nursery.kept(where, weights)) is not None:

@@ -85,7 +85,9 @@ def _reshaped(model: ModelProto, port: Input) -> list[str]:
     count = 0
     for node in model.graph.node:
         # The one attribute of opsets that take a target, `allowzero`, gives 0 another meaning unless it is 0.
-        plain = node.op_type == "Reshape" and len(node.input) == 2 and not any(one.i for one in node.attribute)
+        plain = (
+            node.op_type == "Reshape" and len(node.input) == 2 and not any(one.i for one in node.attribute)
+        )
         target = known.get(node.input[1]) if plain else None
         if target is None or shapes.get(node.input[0], (0,))[:1] != (port.batch,):
             continue

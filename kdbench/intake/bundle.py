@@ -117,7 +117,7 @@ def notes_on(ask: Ask, imported: Imported) -> tuple[str, ...]:
         )
     if imported.port.dtype in ("uint8", "int8") and imported.encoding.high <= 1:
         notes.append("the input takes whole numbers, and no value of these images is above 1: see --divisor")
-    if is_constant(imported.reference):
+    if len(imported.reference) > 1 and is_constant(imported.reference):
         notes.append("the model gives every image the very same answer: agreement then shows nothing")
     elif ask.evaluation is None and len(set(imported.reference.argmax(axis=1).tolist())) == 1:
         notes.append(

@@ -36,8 +36,8 @@ def choose_output(model: ModelProto, wanted: str) -> list[str]:
     del model.graph.output[:]
     model.graph.output.append(chosen)
     dropped = _prune(model)
-    told = f", which leaves out {number(dropped, 'node')}" if dropped else ""
-    return [f"cut down to the output {quote(wanted)}{told}"]
+    rest = f", which leaves out {number(dropped, 'node')}" if dropped else ""
+    return [f"cut down to the output {quote(wanted)}{rest}"]
 
 
 def _prune(model: ModelProto) -> int:

@@ -92,7 +92,8 @@ def refuse_non_numbers(model: ModelProto) -> None:
 def count_parameters(model: ModelProto, leave_out: Collection[str] = ()) -> int | None:
     """Count the trained numbers of the outermost graph, each once, quantised ones too.
 
-    Not counted: running statistics, scales, zero points, single numbers, and the tensors in `leave_out`.
+    Not counted: running statistics, scales, zero points, single numbers that are no bias, and the tensors in
+    `leave_out`.
     None for trees and other operators of classical machine learning, which keep theirs in attributes.
     """
     if any(node.domain == CLASSICAL for node in model.graph.node):
@@ -130,7 +131,8 @@ def _weights(model: ModelProto) -> dict[str, TensorProto]:
             if tensor is None or place in _NO_WEIGHTS.get(node.op_type, ()):
                 continue
             whole = place in _INTEGER_WEIGHTS.get(node.op_type, ())
-            if whole or (tensor.data_type in floats and prod(tensor.dims) > 1):
+            several = prod(tensor.dims) > 1 or node.op_type in _RULES
+            if whole or (tensor.data_type in floats and several):
                 counted[name] = tensor
     return counted
 

@@ -76,7 +76,8 @@ def name_classes(
             pictures = replace(pictures, labels=places[pictures.labels], classes=asked)
     elif found and len(found) != outputs:
         raise StudentError(
-            f"The images have {len(found)} classes ({', '.join(quote(name) for name in found[:5])}"
+            f"The images have {len(found)} {'class' if len(found) == 1 else 'classes'} "
+            f"({', '.join(quote(name) for name in found[:5])}"
             f"{', …' if len(found) > 5 else ''}); the model has {outputs} outputs.",
             hint="Name all classes of the model in the order of its outputs with --classes a,b,c.",
         )

@@ -71,6 +71,8 @@ def _key(model: Path, evaluation: Path | None) -> str:
 def _digest(where: Path) -> str:
     """Give one sha256 of a file, or of all files below a folder and their names."""
     digest = hashlib.sha256()
+    if where.exists() and not (where.is_file() or where.is_dir()):
+        raise UsageError(f"{quote(str(where))} is neither a file nor a folder.")
     try:
         files = sorted(path for path in where.rglob("*") if path.is_file()) if where.is_dir() else [where]
         for path in files:

@@ -68,7 +68,8 @@ def from_factory(ask: Ask, shape: tuple[int, ...]) -> Exported:
             network, build(name or ask.model, arguments, seed=ask.seed + 1, trust_code=True)
         )
     if ask.weights is not None:
-        load(network, ask.weights, ask.model, trust_code=ask.trust_code)
+        with quiet():
+            load(network, ask.weights, ask.model, trust_code=ask.trust_code)
     refuse_non_numbers(network)
     weights = pack(network)
     return Exported(

@@ -160,16 +160,15 @@ def _widen(model: ModelProto, meaning: Meaning, dtype: np.dtype) -> str:
     import numpy as np
     from onnx import numpy_helper
 
-    def constant(name: str, values: list[float]) -> str:
-        tensor = numpy_helper.from_array(np.array([values], dtype), unused(model, name))
-        model.graph.initializer.append(tensor)
-        return str(tensor.name)
-
+    value = model.graph.output[0].name
+    # One number alone counts as no parameter.
+    operator, number, wish = ("Mul", 0, "zero") if meaning == "logits" else ("Sub", 1, "one")
+    constant = numpy_helper.from_array(np.array([number], dtype), unused(model, wish))
+    model.graph.initializer.append(constant)
+    _append(model, operator, [constant.name, value], "first")
+    _append(model, "Concat", [model.graph.output[0].name, value], meaning, axis=1)
     if meaning == "logits":
-        _append(model, "Mul", [model.graph.output[0].name, constant("second", [0.0, 1.0])], "logits")
         return "its one logit z per image becomes two, (0, z): the larger is the class"
-    _append(model, "Mul", [model.graph.output[0].name, constant("signs", [-1.0, 1.0])], "signed")
-    _append(model, "Add", [model.graph.output[0].name, constant("rest", [1.0, 0.0])], "probabilities")
     return "its one probability p per image becomes two, (1 - p, p): the larger is the class"
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from kdbench.card import ELEMENTS_LIMIT
-from kdbench.errors import StudentError
+from kdbench.errors import StudentError, UsageError
 from kdbench.problems import quote
 from kdbench.strict import clean
 
@@ -45,6 +45,11 @@ class Pictures:
 
 def read_npz(path: Path) -> Pictures:
     """Read `images`, `labels` and `classes` of an `.npz`, nothing unpickled and no bomb unpacked."""
+    # Not opened before: whoever opens a pipe waits for a writer, and a device has no end.
+    if path.exists() and not path.is_file():
+        raise UsageError(
+            f"{quote(str(path))} is not a file.", hint="Give an .npz file or a folder of images."
+        )
     try:
         with zipfile.ZipFile(path) as archive:
             names = {name.removesuffix(".npy") for name in archive.namelist()}
@@ -54,8 +59,9 @@ def read_npz(path: Path) -> Pictures:
             arrays = {}
             for name in ("images", "labels", "classes"):
                 if name in names:
+                    kept = archive.getinfo(f"{name}.npy").file_size
                     with archive.open(f"{name}.npy") as stream:
-                        arrays[name] = _array(stream, f"`{name}` in {quote(path.name)}")
+                        arrays[name] = _array(stream, f"`{name}` in {quote(path.name)}", kept)
     except (
         OSError,
         zipfile.BadZipFile,
@@ -71,14 +77,12 @@ def read_npz(path: Path) -> Pictures:
         ) from fault
     images = _images(arrays["images"], path.name)
     labels = _labels(arrays["labels"], len(images), path.name) if "labels" in arrays else None
-    classes = (
-        tuple(clean(str(name))[:200] for name in arrays["classes"].ravel()) if "classes" in arrays else ()
-    )
+    classes = _classes(arrays["classes"], path.name) if "classes" in arrays else ()
     return Pictures(images, labels, classes)
 
 
-def _array(stream: IO[bytes], what: str) -> Array:
-    """Read one array whose header promises no more than the limit, and no objects."""
+def _array(stream: IO[bytes], what: str, kept: int) -> Array:
+    """Read one array whose header promises no more than the limit or the `kept` bytes, and no objects."""
     import numpy as np
 
     version = np.lib.format.read_magic(stream)
@@ -96,6 +100,8 @@ def _array(stream: IO[bytes], what: str) -> Array:
             f"{what} has {elements} elements, more than the limit of {ELEMENTS_LIMIT}.",
             hint="Take fewer images: some thousands tell accuracy well enough.",
         )
+    if elements * dtype.itemsize > kept:
+        raise ValueError(f"{what} ends before its {elements} elements do")
     stream.seek(0)
     array: Array = np.lib.format.read_array(stream, allow_pickle=False)
     return array
@@ -118,6 +124,17 @@ def _images(images: Array, name: str) -> Array:
     if bad:
         raise StudentError(f"{bad} of {len(images)} images in {quote(name)} hold NaN or infinity.")
     return stored
+
+
+def _classes(names: Array, name: str) -> tuple[str, ...]:
+    found = tuple(clean(str(one)).strip()[:200] for one in names.ravel())
+    if names.ndim != 1 or names.dtype.kind != "U" or not all(found) or len(set(found)) != len(found):
+        raise StudentError(
+            f"`classes` in {quote(name)} must be a row of names, all different, none empty; "
+            f"found {names.dtype} of the shape {names.shape}.",
+            hint="Leave it out, and name the classes with --classes.",
+        )
+    return found
 
 
 def _labels(labels: Array, count: int, name: str) -> Array:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from kdbench.errors import StudentError
@@ -17,11 +18,17 @@ if TYPE_CHECKING:
 MOST_THREADS = 8
 """More do not pay at the small batches of a reference; the outcome does not depend on their number."""
 
+_NO_ROOM = "Failed to allocate memory"
+_LARGE = "It wants more memory than there is; for large images, see whether --shape and --images are right."
+_REFERENCE = "onnxruntime computes the reference; what it cannot run, kdbench cannot verify."
+
 CHUNK_BYTES = 16 << 20
 LARGEST_CHUNK = 32
 
 _PREFIX = re.compile(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ")
-_NODE = re.compile(r"^Non-zero status code returned while running (\w+) node\. Name:'([^']*)' Status Message: ")
+_NODE = re.compile(
+    r"Non-zero status code returned while running (\w+) node\. Name:('[^']*') Status Message: "
+)
 _SOURCE = re.compile(r"\S*onnxruntime_src/\S+ .*?\) (?=\w)")
 
 
@@ -53,11 +60,12 @@ class Session:
     def run(self, images: Array) -> Array:
         """Answer one batch as it is. Raises StudentError with what onnxruntime says where it fails."""
         try:
-            answer: Array = self._session.run([self.output], {self._input: images})[0]
+            answer: Array = self._run([self.output], images)[0]
         except Exception as fault:
+            told = reason(fault)
             raise StudentError(
-                f"The model fails on {number(len(images), 'image')}: {reason(fault)}.",
-                hint="onnxruntime computes the reference; what it cannot run, kdbench cannot verify.",
+                f"The model fails on {number(len(images), 'image')}: {told}.",
+                hint=_LARGE if _NO_ROOM in told else _REFERENCE,
             ) from fault
         return answer
 
@@ -65,11 +73,27 @@ class Session:
         """Answer one batch and give the shape of every output of the graph by name."""
         names = [output.name for output in self._session.get_outputs()]
         try:
-            found = self._session.run(names, {self._input: images})
+            found = self._run(names, images)
         except Exception as fault:
             told = number(len(images), "image")
             raise StudentError(f"The model fails on {told}: {reason(fault)}.") from fault
         return {name: tuple(array.shape) for name, array in zip(names, found, strict=True)}
+
+    def _run(self, names: list[str], images: Array) -> list[Array]:
+        """Run in a thread: while native code works, Python hears no Ctrl-C, and a loop may never end."""
+        import onnxruntime as ort
+
+        options = ort.RunOptions()
+        options.log_severity_level = 4
+        with ThreadPoolExecutor(1) as pool:
+            answer = pool.submit(self._session.run, names, {self._input: images}, options)
+            try:
+                found: list[Array] = answer.result()
+            except BaseException:
+                # Looked at between two nodes of the graph.
+                options.terminate = True
+                raise
+        return found
 
 
 def answers(session: Session, images: Array, batch: int | None) -> Array:
@@ -96,7 +120,11 @@ def first_of(images: Array, count: int) -> Array:
     return np.ascontiguousarray(images[np.arange(count) % len(images)])
 
 
+def _placed(found: re.Match[str]) -> str:
+    return f"{found[1]} node: " if found[2] == "''" else f"{found[1]} node {found[2]}: "
+
+
 def reason(fault: Exception) -> str:
     """Give what onnxruntime says as one line without its error codes and source files."""
-    line = _NODE.sub(r"\1 node '\2': ", _PREFIX.sub("", str(fault).strip()).split("\n")[0])
+    line = _NODE.sub(_placed, _PREFIX.sub("", str(fault).strip()).split("\n")[0])
     return clean(_SOURCE.sub("", line)).strip().rstrip(".")[:300] or type(fault).__name__

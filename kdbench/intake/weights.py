@@ -43,6 +43,10 @@ def load(network: nn.Module, path: Path, factory: str, *, trust_code: bool) -> N
 
 def _state(path: Path, *, trust_code: bool) -> dict[str, Tensor]:
     """Read tensors by name from `.safetensors`, or with trust from a pickle, tensors only."""
+    if path.exists() and not path.is_file():
+        raise UsageError(
+            f"{quote(str(path))} is not a file.", hint="--weights takes a .safetensors file of a state dict."
+        )
     if path.suffix == ".safetensors":
         from safetensors import SafetensorError
         from safetensors.torch import load_file

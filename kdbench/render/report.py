@@ -19,6 +19,8 @@ from kdbench.render.rows import FASTEST, TIED, Section, sections, threads
 from kdbench.render.table import Layout, lay_out, table
 from kdbench.results import put
 
+STARTS = {f"cold {START}": "with compiling", f"warm {START}": "without compiling"}
+
 DOUBTS = 6
 """Kinds of doubt that are told; the file has all."""
 
@@ -122,8 +124,9 @@ def _legend(console: Console, result: Result, made: Sequence[Sequence[Column]], 
         lines.append(_withheld(result))
     if result.gains:
         lines.append(f"{verdict.TIMES} the teacher's time over its student's, and the 95 % interval of that")
-    if any(START in name for name in layout.widths):
-        lines.append(f"cold {START}, warm {START}: time to the first output, with compiling and without")
+    if shown := tuple(name for name in STARTS if name in layout.widths):
+        how = "with compiling and without" if len(shown) > 1 else STARTS[shown[0]]
+        lines.append(f"{', '.join(shown)}: time to the first output, {how}")
     if layout.left_out:
         lines.append(f"not shown: {listed(layout.left_out)}; a terminal of {layout.room} columns has room")
     if lines:

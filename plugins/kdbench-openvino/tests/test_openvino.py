@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -172,3 +173,19 @@ def test_a_runtime_that_fails_is_unavailable_with_its_reason(backend, monkeypatc
     answer = backend.probe()
     assert isinstance(answer, Unavailable)
     assert "no plugins.xml" in answer.reason
+
+
+def test_an_operator_that_the_runtime_does_not_know_is_unsupported_by_its_name(backend, student, tmp_path):
+    onnx = pytest.importorskip("onnx")
+    helper = pytest.importorskip("onnx.helper")
+    images, logits = (
+        helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["n", 3]) for name in ("images", "logits")
+    )
+    node = helper.make_node("Scaler", ["images"], ["logits"], domain="ai.onnx.ml", offset=[0.0], scale=[2.0])
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("ai.onnx.ml", 3)]
+    graph = helper.make_graph([node], "scaled", [images], [logits])
+    path = tmp_path / "scaled.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=8), path)
+    strange = replace(student, files={"onnx": path})
+    with pytest.raises(Unsupported, match=r"OpenVINO knows no ai\.onnx\.ml\.Scaler"):
+        backend.compile(strange, make_target(backend), tmp_path)

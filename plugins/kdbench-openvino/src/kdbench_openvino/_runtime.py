@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -19,6 +20,9 @@ HINTS: Mapping[Precision, str] = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
 TYPES: Mapping[str, Precision] = {"u8": "int8", "i8": "int8", **{hint: kind for kind, hint in HINTS.items()}}
 PRODUCTS = ("Convolution", "FullyConnected", "MatMul", "Deconvolution")
 """Types of layers in which nearly all of a network's arithmetic is."""
+
+UNKNOWN = re.compile(r"No conversion rule found for operations: ([^\n]+)")
+"""What the frontend says of operators that it cannot convert, by their domains and names."""
 
 INERT = ("Const", "Input", "Output")
 SWITCHES = {"pinning": "ENABLE_CPU_PINNING", "hyper_threading": "ENABLE_HYPER_THREADING"}
@@ -71,7 +75,7 @@ def export(student: Student, target: Target, workdir: Path) -> Artifact:
         raise Unsupported(f"OpenVINO's {device} cannot export what it compiled.")
     files = {}
     for batch_size in (-1,) if target.dynamic else target.batch_sizes:
-        model = core.read_model(student.files["onnx"])
+        model = _read(core, student)
         model.reshape({spec.name: [batch_size, *spec.shape] for spec in student.inputs})
         compiled = core.compile_model(model, device, settings(target, offered))
         file = workdir / f"batch-{'any' if batch_size < 0 else batch_size}.blob"
@@ -83,6 +87,20 @@ def export(student: Student, target: Target, workdir: Path) -> Artifact:
         "outputs": json.dumps([asdict(spec) for spec in student.outputs]),
     }
     return Artifact(tuple(files.values()), notes)
+
+
+def _read(core: Any, student: Student) -> Any:
+    """Read the ONNX file; Unsupported where it has operators that OpenVINO does not know."""
+    try:
+        return core.read_model(student.files["onnx"])
+    except RuntimeError as fault:
+        if not (found := UNKNOWN.search(str(fault))):
+            raise
+        names = found[1].strip(" .")
+        raise Unsupported(
+            f"OpenVINO knows no {names}, of which {student.name} is made.",
+            hint="Use another backend that reads ONNX, such as onnxruntime; Q/DQ models run on both.",
+        ) from fault
 
 
 def _refuse_precision(student: Student, target: Target, offered: Container[str], device: str) -> None:
