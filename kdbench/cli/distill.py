@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import re
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from kdbench.errors import UsageError
+from kdbench.errors import KdbenchError, UsageError
 
 if TYPE_CHECKING:
     from kdbench.distill import Outcome
@@ -110,9 +110,24 @@ def command(recipe: str, *, listing: bool, quiet: bool, **asked: Any) -> None:
     if listing:
         _list()
         return
+    from kdbench.distill.engine import rank
+
+    try:
+        _distil(recipe, quiet=quiet, asked=asked)
+    except KdbenchError as fault:
+        # What is wrong for one process is wrong for all of its machine: the first one says so.
+        if rank("LOCAL_RANK") > 0:
+            raise click.exceptions.Exit(fault.exit_code) from fault
+        raise
+
+
+def _distil(recipe: str, *, quiet: bool, asked: dict[str, Any]) -> None:
     from kdbench.distill import Wish, distill
+    from kdbench.distill.engine import rank
     from kdbench.distill.recipe import read_recipe, recipe_path
 
+    if asked["weights"] == "random" and (asked["seeds"] or asked["ablation"] != "none"):
+        raise UsageError("--seeds and --ablation train, and --weights random does not.")
     plan = read_recipe(recipe, _changes(recipe, asked))
     wish = Wish(
         directory=asked["output"] or _folder(plan, weights=asked["weights"]),
@@ -123,7 +138,7 @@ def command(recipe: str, *, listing: bool, quiet: bool, **asked: Any) -> None:
         weights=asked["weights"],
         trust_code=asked["trust_code"],
     )
-    silent = quiet or int(os.environ.get("RANK", "0")) > 0
+    silent = quiet or rank() > 0
     speaker = Speaker(plan)
     outcome = distill(
         plan, wish, speaker.tell if not silent else _nothing, speaker.announce if not silent else None
@@ -146,8 +161,14 @@ def _changes(recipe: str, asked: dict[str, Any]) -> dict[str, object]:
     if asked["source_data"] or asked["target_data"]:
         own = _own_data(asked["source_data"], asked["target_data"], embedded=recipe in embedded_recipes())
         changes = own | {key: value for key, value in changes.items() if value is not None}
-    if asked["method"]:
-        changes["distill.terms"] = [{"method": name.strip()} for name in asked["method"].split(",")]
+    if asked["method"] is not None:
+        names = [name.strip() for name in asked["method"].split(",")]
+        if not all(names):
+            raise UsageError(
+                f"--method {asked['method']!r} is not NAME[,NAME].",
+                hint="`kdbench distill --list` names them.",
+            )
+        changes["distill.terms"] = [{"method": name} for name in names]
     for setting in asked["settings"]:
         key, value = _setting(setting)
         changes[key] = value
@@ -188,9 +209,11 @@ def _setting(text: str) -> tuple[str, object]:
             f"--set {text!r} is not KEY=VALUE.", hint="Such as --set distill.steps=1000; see the recipe."
         )
     try:
-        return key.strip(), tomllib.loads(f"value = {value}")["value"]
-    except tomllib.TOMLDecodeError:
+        table = tomllib.loads(f"value = {value}")
+    except (tomllib.TOMLDecodeError, RecursionError):
         return key.strip(), value
+    # Several lines are no single value.
+    return key.strip(), table["value"] if table.keys() == {"value"} else value
 
 
 def _folder(plan: Recipe, *, weights: str) -> Path:
@@ -267,4 +290,4 @@ def _show(outcome: Outcome) -> None:
     click.echo(f"\nBundle:  {outcome.student.root}  (sha256 {outcome.student.sha256[:12]})")
     if outcome.picture:
         click.echo(f"Picture: {outcome.picture}")
-    click.echo(f"Next:    kdbench run {outcome.student.root}")
+    click.echo(f"Next:    kdbench run {shlex.quote(str(outcome.student.root))}")

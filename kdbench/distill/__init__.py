@@ -8,7 +8,11 @@ networks, `methods` what a student can learn from; `train` runs the steps on an 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,12 +20,21 @@ from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
+from kdbench.distill.places import (
+    check_places,
+    partial_folder as partial_folder,
+    picture_path,
+    remove_if_empty,
+    remove_work,
+)
 from kdbench.errors import Interrupted, RecipeError, UsageError
+from kdbench.interruption import heard_once
 from kdbench.spec import Student
-from kdbench.student import check_writable, write_bundle
+from kdbench.student import write_bundle
 
 if TYPE_CHECKING:
     from kdbench.card import Card
+    from kdbench.distill.checkpoint import Store
     from kdbench.distill.engine import Engine
     from kdbench.distill.forecast import Forecast
     from kdbench.distill.ladder import Ablation, Climb
@@ -40,9 +53,6 @@ _NEEDS = {
     "sklearn": "scikit-learn",
     "torch": "torch",
 }
-
-PARTIAL = ".partial"
-"""Work in progress stands beside the bundle, in a folder of its name with this at the end."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,12 +92,25 @@ def distill(
 ) -> Outcome | None:
     """Train teacher and student as the recipe says and write the student's verified bundle.
 
-    Interrupted work is taken up where it was. Raises before training if the bundle could not be written.
+    Interrupted work is taken up where it was. Raises before training if the bundle could not be written, or
+    the recipe means what cannot be trained.
     Answers None in every process but the first, where several train together.
     """
     require_libraries()
     check_trust(recipe, wish)
-    check_writable(wish.directory, overwrite=wish.overwrite)
+    check_threads(recipe.threads)
+    check_places(
+        wish.directory,
+        overwrite=wish.overwrite,
+        pictured=wish.weights == "trained",
+        data=recipe.data,
+        base=wish.base,
+    )
+    with heard_once(), _told_of_interruption(wish), _working_folder_last(trusted=wish.trust_code):
+        return _distil(recipe, wish, progress, announce)
+
+
+def _distil(recipe: Recipe, wish: Wish, progress: Progress, announce: Announce | None) -> Outcome | None:
     from kdbench.distill.engine import start
     from kdbench.distill.sources import offer
     from kdbench.distill.train import deterministic
@@ -96,11 +119,35 @@ def distill(
     engine = start(recipe.engine)
     with deterministic(recipe.threads):
         if wish.weights == "random":
-            return _untrained(recipe, wish, offered)
+            return None if engine.rank else _untrained(recipe, wish, offered)
         climbs = _climb(recipe, wish, offered, engine, progress, announce)
-        if engine.rank:
-            return None
-        return _packed(recipe, wish, offered, climbs)
+        return None if engine.rank else _packed(recipe, wish, offered, climbs)
+
+
+@contextmanager
+def _told_of_interruption(wish: Wish) -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        work = partial_folder(wish.directory)
+        if not work.is_dir():
+            raise Interrupted("Interrupted before any stage was finished; nothing is left behind.") from None
+        raise Interrupted(
+            f"Interrupted. What was finished is kept in {work}.", hint="The same command goes on from there."
+        ) from None
+
+
+@contextmanager
+def _working_folder_last(*, trusted: bool) -> Iterator[None]:
+    """Let Python find trusted modules in the working folder, after all others, so that none hides another."""
+    before = list(sys.path)
+    if trusted:
+        with suppress(FileNotFoundError):
+            sys.path.append(str(Path.cwd()))
+    try:
+        yield
+    finally:
+        sys.path[:] = before
 
 
 def _climb(
@@ -108,38 +155,52 @@ def _climb(
 ) -> list[Climb]:
     """Run every repetition; what an interruption leaves is kept beside the bundle."""
     from kdbench.distill.checkpoint import Store
-    from kdbench.distill.forecast import forecast
+    from kdbench.distill.forecast import forecast, rehearse
     from kdbench.distill.ladder import climb
     from kdbench.distill.splits import make_splits
     from kdbench.distill.train import Trainer
 
     climbs: list[Climb] = []
     work = partial_folder(wish.directory)
-    try:
-        for number in range(recipe.seeds):
-            own = msgspec.structs.replace(recipe, seed=recipe.seed + number)
-            splits = make_splits(offered, own.data, own.seed)
-            store = Store(work / work_key(own, splits, engine), writing=engine.rank == 0)
-            trainer = Trainer(recipe=own, engine=engine, store=store, progress=progress)
+    for number in range(recipe.seeds):
+        own = msgspec.structs.replace(recipe, seed=recipe.seed + number)
+        splits = make_splits(offered, own.data, own.seed)
+        store = Store(work / work_key(own, splits, engine), writing=engine.rank == 0)
+        trainer = Trainer(recipe=own, engine=engine, store=store, progress=progress)
+        with _explained(store, work):
+            if not number:
+                rehearse(trainer, splits, controls=wish.controls)
             # Several processes train together in a trial too, whether they are silent or not.
             if not number and (announce is not None or engine.processes > 1):
                 expected = forecast(trainer, splits, controls=wish.controls)
                 if announce is not None:
                     announce(expected, store.stages())
             climbs.append(climb(trainer, splits, controls=wish.controls, ablation=wish.ablation))
-    except KeyboardInterrupt:
-        raise Interrupted(
-            f"Interrupted. What was finished is kept in {work}.", hint="The same command goes on from there."
-        ) from None
     return climbs
 
 
-def _packed(recipe: Recipe, wish: Wish, offered: Offer, climbs: Sequence[Climb]) -> Outcome:
-    import shutil
+@contextmanager
+def _explained(store: Store, work: Path) -> Iterator[None]:
+    """Give a want of memory its own sentence; drop the work on a recipe that would fail alike each time."""
+    try:
+        yield
+    except RecipeError:
+        store.discard()
+        remove_if_empty(work)
+        raise
+    except (MemoryError, RuntimeError) as fault:
+        if not (isinstance(fault, MemoryError) or re.search("allocate memory|out of memory", str(fault))):
+            raise
+        raise RecipeError(
+            "Training by this recipe needs more memory than there is.",
+            hint="Lower its batch sizes, data.size, or the size of its networks.",
+        ) from fault
 
+
+def _packed(recipe: Recipe, wish: Wish, offered: Offer, climbs: Sequence[Climb]) -> Outcome:
     from kdbench.distill.export import pack
     from kdbench.distill.ladder import together
-    from kdbench.distill.picture import draw, picture_path
+    from kdbench.distill.picture import draw
 
     first = climbs[0]
     assert first.teacher is not None
@@ -148,16 +209,16 @@ def _packed(recipe: Recipe, wish: Wish, offered: Offer, climbs: Sequence[Climb])
     card, files = pack(recipe, offered, first.splits, first.teacher, first.student, ladder)
     student = write_bundle(wish.directory, card, files, overwrite=wish.overwrite)
     picture = draw(card, first.splits, picture_path(wish.directory))
-    shutil.rmtree(partial_folder(wish.directory), ignore_errors=True)
+    remove_work(partial_folder(wish.directory))
     return Outcome(student, card, picture, tuple(one.stage_s for one in climbs))
 
 
 def _untrained(recipe: Recipe, wish: Wish, offered: Offer) -> Outcome:
     """Make a student of random weights, whose activations have the size of trained ones."""
     from kdbench.distill.export import pack
-    from kdbench.distill.ladder import fresh
     from kdbench.distill.splits import make_splits
     from kdbench.distill.train import settle_norms
+    from kdbench.distill.untrained import fresh
 
     splits = make_splits(offered, recipe.data, recipe.seed)
     teacher, student = (fresh(recipe, plan, splits.classes) for plan in (recipe.teacher, recipe.student))
@@ -165,12 +226,6 @@ def _untrained(recipe: Recipe, wish: Wish, offered: Offer) -> Outcome:
         settle_norms(network, splits.unlabelled.images[:64])
     card, files = pack(recipe, offered, splits, teacher, student, ())
     return Outcome(write_bundle(wish.directory, card, files, overwrite=wish.overwrite), card, None, ())
-
-
-def partial_folder(directory: Path) -> Path:
-    """Give the folder in which unfinished work on a bundle is kept."""
-    directory = directory.absolute()
-    return directory.with_name(directory.name + PARTIAL)
 
 
 def work_key(recipe: Recipe, splits: Splits, engine: Engine) -> str:
@@ -184,9 +239,32 @@ def work_key(recipe: Recipe, splits: Splits, engine: Engine) -> str:
         "data": splits.sha256,
         "versions": [kdbench.__version__, str(torch.__version__)],
         "engine": [engine.processes, str(engine.device)],
+        "code": [_code(plan.network) for plan in (recipe.teacher, recipe.student)],
     }
     text = msgspec.json.encode(facts, order="sorted")
     return f"seed{recipe.seed}-{hashlib.sha256(text).hexdigest()[:12]}"
+
+
+def _code(network: str) -> str:
+    """Give the digest of the file that a trusted network comes from; those of kdbench have its version."""
+    if ":" not in network:
+        return ""
+    try:
+        found = find_spec(network.partition(":")[0])
+        return hashlib.sha256(Path(str(found and found.origin)).read_bytes()).hexdigest()
+    # Looking for it imports the packages above it. What is wrong there, building the network tells.
+    except (Exception, SystemExit):
+        return ""
+
+
+def check_threads(threads: int) -> None:
+    """Refuse so many threads that torch would run out of memory for their stacks."""
+    cpus = os.cpu_count() or 1
+    if threads > max(64, 4 * cpus):
+        raise RecipeError(
+            f"The recipe trains with {threads} threads; the CPUs of this machine are {cpus}.",
+            hint="Lower `threads`, or give --threads.",
+        )
 
 
 def check_trust(recipe: Recipe, wish: Wish) -> None:

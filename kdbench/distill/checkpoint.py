@@ -1,12 +1,13 @@
 """Finished and half-finished stages on disk, so that interrupted work goes on where it was.
 
 Tensors as safetensors, the rest as JSON in its header: nothing is pickled. A file has its name only when it
-is whole; one that cannot be read is as good as none.
+is whole; one that cannot be read, or that has changed since it was written, is as good as none.
 """
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import shutil
@@ -54,7 +55,8 @@ class Store:
         if self.folder is None or not self.folder.is_dir():
             return ()
         names = [path.name for path in self.folder.glob(f"*{FINISHED}")]
-        return tuple(sorted(name.removesuffix(FINISHED) for name in names if not name.endswith(HALFWAY)))
+        stages = [name.removesuffix(FINISHED) for name in names if not name.endswith(HALFWAY)]
+        return tuple(sorted(stage for stage in stages if self.finished(stage) is not None))
 
     def discard(self) -> None:
         """Throw everything away."""
@@ -70,7 +72,10 @@ class Store:
         try:
             with safe_open(path, "pt") as file:
                 tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  # no mapping
-                return tensors, json.loads((file.metadata() or {}).get("facts", "{}"))
+                told = file.metadata() or {}
+            if told.get("seal") != _seal(tensors, told.get("facts", "")):
+                return None
+            return tensors, json.loads(told["facts"])
         except (OSError, SafetensorError, json.JSONDecodeError):
             return None
 
@@ -79,11 +84,12 @@ class Store:
 
         if self.folder is None or not self.writing:
             return
-        held = {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
+        held = owned(tensors)
+        told = json.dumps(facts)
         draft = self.folder / f".{name}.{os.getpid()}"
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            draft.write_bytes(save(held, {"facts": json.dumps(facts)}))
+            draft.write_bytes(save(held, {"facts": told, "seal": _seal(held, told)}))
             draft.replace(self.folder / name)
         except OSError as fault:
             with contextlib.suppress(OSError):
@@ -92,6 +98,23 @@ class Store:
                 f"The work so far cannot be kept in {self.folder}: {fault.strerror or fault}.",
                 hint="Make room, or choose another --output; the same command goes on from there.",
             ) from fault
+
+
+def owned(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Give every tensor memory of its own on the CPU: safetensors take no two names for one."""
+    return {key: tensor.detach().cpu().clone().contiguous() for key, tensor in tensors.items()}
+
+
+def _seal(tensors: Mapping[str, Tensor], facts: str) -> str:
+    """Give the sha256 of what a file holds."""
+    import torch
+
+    raw = hashlib.sha256(facts.encode())
+    for key in sorted(tensors):
+        tensor = tensors[key]
+        raw.update(f"{key} {tensor.dtype} {tuple(tensor.shape)} ".encode())
+        raw.update(tensor.contiguous().flatten().view(torch.uint8).numpy().data)
+    return raw.hexdigest()
 
 
 def optimiser_state(optimiser: Any) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -122,17 +122,49 @@ class Several:
         self._fabric.barrier()
 
 
+def rank(key: str = "RANK") -> int:
+    """Give which process this is: of all, or by `LOCAL_RANK` of this machine's; 0 where it is alone."""
+    found = os.environ.get(key, "0")
+    return int(found) if found.isdecimal() else 0
+
+
+def _processes() -> int:
+    """Give how many processes `torchrun` started; UsageError where what it sets is not all there."""
+    told = os.environ.get("WORLD_SIZE", "1")
+    if told == "1":
+        return 1
+    lacking = [
+        key
+        for key in ("WORLD_SIZE", "RANK", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_PORT")
+        if not os.environ.get(key, "").isdecimal()
+    ]
+    if lacking or not os.environ.get("MASTER_ADDR") or told == "0":
+        raise UsageError(
+            f"WORLD_SIZE is {told!r} in the environment, without all that torchrun sets beside it.",
+            hint="Start it by torchrun, or unset WORLD_SIZE.",
+        )
+    return int(told)
+
+
 def start(plan: EnginePlan) -> Engine:
     """Start what the recipe and the environment ask for; UsageError where it is not there."""
     import torch
 
-    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    processes = _processes()
     gpu = torch.cuda.is_available()
     if plan.device == "cuda" and not gpu:
         raise UsageError(
             "The recipe trains on CUDA, and torch finds no GPU here.",
             hint='Set engine.device to "cpu" or "auto".',
         )
+    if plan.precision == "fp16" and (plan.device == "cpu" or not gpu):
+        raise UsageError(
+            "The recipe trains in fp16, which torch does on a GPU only.",
+            hint='Set engine.precision to "bf16".',
+        )
+    if plan.device != "cpu" and gpu:
+        # cuBLAS computes the same bits each time only with this, and torch refuses to go without.
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     if processes == 1 and plan.precision == "fp32" and (plan.device == "cpu" or not gpu):
         return Alone(torch.device("cpu"))
     if find_spec("lightning_fabric") is None:

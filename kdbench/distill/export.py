@@ -18,11 +18,12 @@ import msgspec
 import kdbench
 from kdbench.arrays import pack_npy, pack_npz
 from kdbench.card import Card, LadderRow, Network, Teacher
-from kdbench.distill.ladder import arguments
+from kdbench.distill.checkpoint import owned
 from kdbench.distill.nets import count_macs, count_parameters
 from kdbench.distill.splits import describe
 from kdbench.distill.train import predict
-from kdbench.errors import StudentError
+from kdbench.distill.untrained import arguments
+from kdbench.errors import RecipeError, StudentError
 from kdbench.spec import TensorSpec
 
 if TYPE_CHECKING:
@@ -93,19 +94,50 @@ def pack(
 
 def _forms(network: nn.Module, plan: NetworkPlan, images: Array) -> dict[str, bytes]:
     """Give weights, ONNX and reference logits of a network, both forms held to the logits."""
-    reference = predict(network, images)
-    weights, graph = to_safetensors(network), to_onnx(network, images.shape[1:])
-    what = plan.network
+    reference, what = predict(network, images), plan.network
     if not _finite(reference):
         raise StudentError(
             f"The network {what} answers with NaN or infinity after training.",
             hint="Lower the learning rates of the recipe.",
         )
+    weights, graph = to_safetensors(network), to_onnx(network, images.shape[1:])
     again = copy.deepcopy(network)
     load_weights(again, weights)
     check_agreement(f"safetensors ({what})", predict(again, images), reference)
     check_agreement(f"ONNX ({what})", _predict_onnx(graph, images), reference)
     return {"weights": weights, "onnx": graph, "reference": pack_npy(reference)}
+
+
+def check_exportable(network: nn.Module, what: str, images: Array) -> None:
+    """Refuse, before it is trained, a network that could not be exported or answers by chance.
+
+    Networks of strangers only: those of kdbench are known to pass. Three images, so that a batch that was
+    taken for a constant shows.
+    """
+    import numpy as np
+
+    few = images[np.arange(3) % len(images)]
+    if not np.array_equal(predict(network, few), predict(network, few), equal_nan=True):
+        raise RecipeError(
+            f"The network {what!r} answers the same images differently each time, in inference mode too.",
+            hint="Let it draw random numbers only while `self.training` is true.",
+        )
+    try:
+        _predict_onnx(to_onnx(network, images.shape[1:]), few)
+    # The exporter runs the network's own code: anything may come out of it.
+    except Exception as fault:
+        raise RecipeError(
+            f"The network {what!r} cannot be exported to ONNX for batches of any size: {_first_line(fault)}.",
+            hint="Its forward must not decide by the values or the number of the images.",
+        ) from fault
+
+
+def _first_line(fault: Exception) -> str:
+    """Give the exporter's own reason in one line; the rest of it goes on for pages."""
+    while fault.__cause__ is not None and isinstance(fault.__cause__, Exception):
+        fault = fault.__cause__
+    line = next((line.strip() for line in str(fault).splitlines() if line.strip()), "")
+    return f"{type(fault).__name__}: {line}"[:300].rstrip(". ")
 
 
 def load_weights(network: nn.Module, weights: bytes) -> None:
@@ -141,7 +173,7 @@ def to_safetensors(network: nn.Module) -> bytes:
     """Serialise the weights, named as in `state_dict`."""
     from safetensors.torch import save
 
-    return bytes(save(network.state_dict()))
+    return bytes(save(owned(network.state_dict())))
 
 
 def to_onnx(network: nn.Module, shape: tuple[int, ...]) -> bytes:

@@ -1,4 +1,4 @@
-"""How long a distillation will take, told before it begins: a few steps of each kind are tried and timed."""
+"""Before it begins: what the recipe cannot mean is told, and how long it will take, by trying a few steps."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from kdbench.distill.checkpoint import Store
-from kdbench.distill.ladder import fresh
+from kdbench.distill.export import check_exportable
 from kdbench.distill.train import Course, Trainer, follow, label_course, teacher_course
+from kdbench.distill.untrained import fresh
 
 if TYPE_CHECKING:
     from kdbench.distill.splits import Splits
@@ -27,6 +28,24 @@ class Forecast:
 
     recipe_s: float
     controls_s: float
+
+
+def rehearse(trainer: Trainer, splits: Splits, *, controls: bool) -> None:
+    """Make what every stage needs and train nothing; raises RecipeError for whatever could not be trained."""
+    recipe, plan = trainer.recipe, trainer.recipe.controls
+    teacher, student = (fresh(recipe, one, splits.classes) for one in (recipe.teacher, recipe.student))
+    stages = {"pretrain": recipe.pretrain, "finetune": recipe.finetune}
+    if controls:
+        stages |= {"scratch": plan.scratch, "student-pretrain": plan.pretrain}
+        stages |= {"student-finetune": plan.finetune, "oracle": plan.oracle}
+    for name, training in stages.items():
+        label_course(trainer, name, student, splits.labelled, training)
+    teacher_course(
+        trainer, "distill", student, teacher, splits.unlabelled, splits.labelled, plan=recipe.distill
+    )
+    for one, network in ((recipe.teacher, teacher), (recipe.student, student)):
+        if ":" in one.network:
+            check_exportable(network.cpu(), one.network, splits.test.images)
 
 
 def forecast(trainer: Trainer, splits: Splits, *, controls: bool) -> Forecast:
@@ -74,6 +93,8 @@ def _tried(trainer: Trainer, course: Course) -> float:
         engine=trainer.engine,
         store=Store(None),
         progress=lambda _: moments.append(time.perf_counter()),
+        # So few steps rise to the highest rate at once, which a whole stage may well survive.
+        strict=False,
     )
     follow(trial, course)
     return min(after - before for before, after in pairwise(moments))

@@ -17,15 +17,15 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 
 from kdbench.card import LadderRow
-from kdbench.distill.tables import Arguments, NetworkPlan, Recipe, Term
+from kdbench.distill.tables import Arguments, Recipe, Term
 from kdbench.distill.train import Trainer, fit_labels, fit_teacher, predict, settle_norms
+from kdbench.distill.untrained import fresh
 from kdbench.errors import RecipeError
 
 if TYPE_CHECKING:
     from torch import nn
 
     from kdbench.distill.splits import Split, Splits
-    from kdbench.spec import Scalar
 
 Ablation = Literal["none", "full"]
 
@@ -202,37 +202,3 @@ def together(climbs: Sequence[Sequence[LadderRow]]) -> tuple[LadderRow, ...]:
         correct = tuple(count for row in alike for count in row.correct)
         rows.append(msgspec.structs.replace(alike[0], seeds=seeds, correct=correct))
     return tuple(rows)
-
-
-def fresh(recipe: Recipe, plan: NetworkPlan, classes: Sequence[str], *, trust_code: bool = True) -> nn.Module:
-    """Build an untrained network; RecipeError unless it gives one logit per class for the recipe's images.
-
-    Whether strangers' code may run was decided before: see `kdbench.distill.check`.
-    """
-    import torch
-
-    from kdbench.distill.nets import build
-
-    keywords = arguments(plan, classes)
-    network = build(plan.network, keywords, seed=recipe.seed, trust_code=trust_code).eval()
-    wanted = (2, len(classes))
-    try:
-        with torch.inference_mode():
-            answer = network(torch.zeros(2, 3, recipe.data.size, recipe.data.size))
-    except (TypeError, ValueError, RuntimeError) as fault:
-        raise RecipeError(
-            f"The network {plan.network!r} cannot take the recipe's images: {fault}."
-        ) from fault
-    found = tuple(answer.shape) if isinstance(answer, torch.Tensor) else type(answer).__name__
-    if found != wanted:
-        raise RecipeError(
-            f"The network {plan.network!r} answers two images of {len(classes)} classes with {found}, "
-            f"not with {wanted}.",
-            hint="Its factory has to heed the keyword `classes`.",
-        )
-    return network
-
-
-def arguments(plan: NetworkPlan, classes: Sequence[str]) -> dict[str, Scalar | tuple[Scalar, ...]]:
-    """Give the keywords of a network's factory."""
-    return {**plan.arguments, "classes": len(classes)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,13 +19,10 @@ if TYPE_CHECKING:
 SAMPLES = 16
 """So many images of each domain, in one line."""
 
+TITLE_LIMIT = 90
+"""Characters of a title that fit over the picture."""
+
 BLUE, GREY, PALE, DARK = "#2563eb", "#94a3b8", "#cbd5e1", "#0f172a"
-
-
-def picture_path(directory: Path) -> Path:
-    """Give the place of the picture of the bundle in `directory`."""
-    directory = directory.absolute()
-    return directory.with_name(directory.name + ".png")
 
 
 def draw(card: Card, splits: Splits, path: Path) -> Path:
@@ -39,11 +37,17 @@ def draw(card: Card, splits: Splits, path: Path) -> Path:
     figure = Figure(figsize=(9.0, 2.9 + 0.42 * len(rows)), dpi=144, layout="constrained", facecolor="white")
     FigureCanvasAgg(figure)
     samples, bars = figure.subplots(2, 1, height_ratios=[1.55, 0.42 * len(rows) + 0.5])
-    figure.suptitle(card.title or card.name, x=0.01, ha="left", fontsize=13, fontweight="bold", color=DARK)
+    title = card.title or card.name
+    title = title if len(title) <= TITLE_LIMIT else title[: TITLE_LIMIT - 1] + "…"
+    # A title is text: dollars in it do not begin a formula.
+    figure.suptitle(title, x=0.01, ha="left", fontsize=13, fontweight="bold", color=DARK, parse_math=False)
     _samples(samples, splits)
     _bars(bars, rows, chance=1 / len(card.classes))
     drawn = io.BytesIO()
-    figure.savefig(drawn, format="png", metadata={"Software": None})
+    with warnings.catch_warnings():
+        # A script that the font lacks becomes boxes; that is told nowhere else and is no fault.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from", category=UserWarning)
+        figure.savefig(drawn, format="png", metadata={"Software": None})
     try:
         put(path, drawn.getvalue())
     except OSError as fault:

@@ -50,6 +50,11 @@ def read_recipe(where: str | Path = DEFAULT, changes: Mapping[str, object] | Non
     """
     table = _merged(where, depth=0)
     wanted = {key: value for key, value in (changes or {}).items() if value is not None}
+    if "base" in wanted:
+        raise RecipeError(
+            "base cannot be replaced: it says what the file was laid over.",
+            hint="Name that recipe instead: kdbench distill RECIPE.",
+        )
     for section, (kind, dropped) in _REPLACED.items():
         if f"{section}.{kind}" in wanted and isinstance(table.get(section), dict):
             table[section] = {key: value for key, value in table[section].items() if key not in dropped}
@@ -168,6 +173,11 @@ def _contradictions(recipe: Recipe) -> list[str]:
         low, high = getattr(shift, name)
         if not 0 <= low <= high:
             problems.append(f"data.shift.{name}: not a range from low to high, at least 0: [{low}, {high}]")
+    problems += [
+        f"{name}.arguments.classes: the data say how many there are; leave it out"
+        for name, plan in (("teacher", recipe.teacher), ("student", recipe.student))
+        if "classes" in plan.arguments
+    ]
     amounts = recipe.data.calibration, recipe.data.unlabelled
     if type(amounts[0]) is type(amounts[1]) and amounts[0] > amounts[1]:
         problems.append("data.calibration: more than data.unlabelled, of which it is a part")

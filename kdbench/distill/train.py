@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -44,12 +45,16 @@ Progress = Callable[[Update], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trainer:
-    """Who trains: the recipe with the seed of this repetition, the engine, what is kept, who is told."""
+    """Who trains: the recipe with the seed of this repetition, the engine, what is kept, who is told.
+
+    strict: whether a loss that is no number ends it.
+    """
 
     recipe: Recipe
     engine: Engine
     store: Store
     progress: Progress
+    strict: bool = True
 
     @property
     def share(self) -> tuple[int, int]:
@@ -97,10 +102,13 @@ def label_course(trainer: Trainer, name: str, network: nn.Module, split: Split, 
     """Make the course of learning from labels."""
     from kdbench.distill.lessons import Labels
 
-    seed = _seed(trainer, name)
-    batches = Batches(
-        split, _shared(training.batch, trainer, name), trainer.recipe.augmentation, seed, trainer.share
-    )
+    seed, batch = _seed(trainer, name), _shared(training.batch, trainer, name)
+    if batch // trainer.engine.processes < 2:
+        raise RecipeError(
+            f"A batch of {batch} in the stage {name} leaves one image to each process, too few to normalise.",
+            hint=f"Choose a batch of at least {2 * trainer.engine.processes}.",
+        )
+    batches = Batches(split, batch, trainer.recipe.augmentation, seed, trainer.share)
     return Course(name, training, Labels(network), (batches,), batches.draw)
 
 
@@ -200,12 +208,13 @@ def follow(trainer: Trainer, course: Course) -> None:
     """Take the stage's steps with AdamW under a one-cycle schedule; the last step is the outcome.
 
     Where the store has the stage, its outcome is taken from there; where it has it halfway, it goes on.
+    Raises RecipeError at the first loss that is no number: nothing good comes after it.
     """
     import torch
 
     steps, seed = course.training.steps, trainer.recipe.seed
     found = trainer.store.finished(course.name)
-    if found is not None:
+    if found is not None and _fits(found, course.lesson):
         course.lesson.load_state_dict(found)
         course.lesson.eval()
         trainer.progress(Update(course.name, steps, steps, None, 0.0, seed))
@@ -226,9 +235,11 @@ def follow(trainer: Trainer, course: Course) -> None:
         trainer.engine.backward(value)
         optimiser.step()
         schedule.step()
-        now = time.monotonic()
+        loss, now = value.item(), time.monotonic()
+        if trainer.strict and not math.isfinite(loss):
+            raise _diverged(course.name, step, steps, loss)
         left = (now - started) / (step - begun) * (steps - step)
-        trainer.progress(Update(course.name, step, steps, value.item(), left, seed))
+        trainer.progress(Update(course.name, step, steps, loss, left, seed))
         if now - kept >= KEPT_S and step < steps:
             _keep(trainer.store, course, inner, schedule, step)
             kept = now
@@ -308,6 +319,21 @@ def _shared(batch: int, trainer: Trainer, stage: str) -> int:
     return batch
 
 
+def _diverged(stage: str, step: int, steps: int, loss: float) -> RecipeError:
+    return RecipeError(
+        f"The loss of the stage {stage} is {loss} at step {step} of {steps}: training has diverged.",
+        hint="Lower that stage's learning_rate, or the weights of its terms.",
+    )
+
+
+def _fits(tensors: Mapping[str, Tensor], lesson: nn.Module) -> bool:
+    """Tell whether what was kept is of this very network: its code may have changed since."""
+    own = lesson.state_dict()
+    return {name: one.shape for name, one in tensors.items()} == {
+        name: one.shape for name, one in own.items()
+    }
+
+
 def _shapes(network: nn.Module) -> list[tuple[int, ...]]:
     return [tuple(parameter.shape) for parameter in network.parameters()]
 
@@ -336,6 +362,8 @@ def _take_up(store: Store, course: Course, optimiser: Any, schedule: Any) -> int
     for name, tensor in tensors.items():
         part, _, key = name.partition(".")
         parts[part][key] = tensor
+    if not _fits(parts["lesson"], course.lesson):
+        return 0
     course.lesson.load_state_dict(parts["lesson"])
     restore_optimiser(optimiser, parts["optimiser"], facts["optimiser"])
     schedule.load_state_dict(facts["schedule"])
