@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -376,6 +378,17 @@ def test_the_command_distils_pictures_of_the_users_own(tmp_path: Path) -> None:
         (["--method", "kdd"], RecipeError, "kdd"),
         (["--method", "dkd"], RecipeError, "beta"),
         (["--labels", "2000"], RecipeError, "There are 1797 pictures"),
+        (["--method", ""], UsageError, "not NAME[,NAME]"),
+        (["--method", "kd,"], UsageError, "not NAME[,NAME]"),
+        (["--quiet", "--method", "dkd"], RecipeError, "beta"),
+        (["--set", "base=digits-10"], RecipeError, "base cannot be replaced"),
+        (["--set", "seed=1\nseeds=2"], RecipeError, "seed: Expected"),
+        (["--set", "student.arguments.classes=3"], RecipeError, "the data say how many"),
+        (["--set", "distill.terms.0.method=kd"], RecipeError, "distill.terms is no table"),
+        (["--set", "distill.terms=[1]"], RecipeError, "distill.terms"),
+        (["--set", "engine.precision=fp16"], UsageError, "fp16"),
+        (["--threads", "4000"], RecipeError, "4000 threads"),
+        (["--weights", "random", "--seeds", "2"], UsageError, "does not"),
     ],
 )
 def test_the_command_refuses_before_it_trains(
@@ -441,3 +454,222 @@ def test_two_processes_train_one_student(tmp_path: Path) -> None:
     one = load_evaluation(alone.student)
     # The same images in the same batches; the statistics of batch normalisation are those of half of each.
     assert np.corrcoef(one.logits.ravel(), two.logits.ravel())[0, 1] > 0.8
+
+
+NETWORKS = """
+import torch
+from torch import nn
+
+def plain(classes):
+    return nn.Sequential(nn.Flatten(), nn.Linear(768, classes))
+
+def unheeding():
+    return plain(2)
+
+def poisoned(classes):
+    network = plain(classes)
+    nn.init.constant_(network[1].bias, float("nan"))
+    return network
+
+def fixed(classes):
+    return plain(classes).requires_grad_(False)
+
+def judged(classes):
+    return nn.Sequential(plain(classes), nn.Softmax(1))
+
+def ending(classes):
+    raise SystemExit("bye")
+
+class Tied(nn.Module):
+    def __init__(self, classes):
+        super().__init__()
+        self.one, self.head = nn.Linear(768, 768), nn.Linear(768, classes)
+        self.other = nn.Linear(768, 768)
+        self.other.weight = self.one.weight
+
+    def forward(self, images):
+        return self.head(self.other(self.one(images.flatten(1)).relu()))
+
+class Wrapped(nn.Module):
+    def __init__(self, classes):
+        super().__init__()
+        self.inner = plain(classes)
+
+class Pair(Wrapped):
+    def forward(self, images):
+        return self.inner(images), images
+
+class Moody(Wrapped):
+    def forward(self, images):
+        return self.inner(images) + torch.rand(len(images), 1)
+
+class Deciding(Wrapped):
+    def forward(self, images):
+        return self.inner(images) if images.sum() > 1 else -self.inner(images)
+
+class Lacking(Wrapped):
+    def forward(self, images):
+        return {}["inner"]
+"""
+
+
+@pytest.fixture
+def strange(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A working folder with networks of the user's own, in a module that only it has."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "strange_nets.py").write_text(NETWORKS)
+    yield tmp_path
+    sys.modules.pop("strange_nets", None)
+
+
+def strange_recipe(name: str) -> Recipe:
+    return parse_recipe(brief(student={"network": f"strange_nets:{name}"}), "strange.toml")
+
+
+@pytest.mark.parametrize("name", ["plain", "Tied"])
+def test_a_trusted_network_of_the_working_folder_is_found_and_distilled(name: str, strange: Path) -> None:
+    before = list(sys.path)
+    wish = Wish(directory=strange / "bundle", controls=False, trust_code=True)
+    outcome = distill(strange_recipe(name), wish, quiet)
+    assert outcome is not None
+    assert outcome.card.network.factory is None
+    assert sys.path == before
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("unheeding", "unexpected keyword argument 'classes'"),
+        ("poisoned", "begins with NaN or infinity in 1.bias"),
+        ("fixed", "no weights that can be trained"),
+        ("judged", "answers probabilities"),
+        ("ending", "SystemExit: bye"),
+        ("Pair", "with tuple"),
+        ("Moody", "differently each time"),
+        ("Deciding", "cannot be exported to ONNX"),
+        ("Lacking", "KeyError: 'inner'"),
+    ],
+)
+def test_a_network_that_cannot_be_distilled_is_refused_before_training(
+    name: str, told: str, strange: Path
+) -> None:
+    seen: list[Update] = []
+    wish = Wish(directory=strange / "bundle", controls=False, trust_code=True)
+    with pytest.raises(RecipeError) as caught:
+        distill(strange_recipe(name), wish, seen.append)
+    assert told in str(caught.value)
+    assert seen == []
+    assert [path.name for path in strange.iterdir() if path.name != "__pycache__"] == ["strange_nets.py"]
+
+
+def test_training_that_diverges_leaves_nothing_behind(tmp_path: Path) -> None:
+    table = brief()
+    table["teacher"]["arguments"]["std"] = 1e-45
+    with pytest.raises(RecipeError, match="stage pretrain is nan at step 1 of 20"):
+        distill(parse_recipe(table, "nan.toml"), Wish(directory=tmp_path / "bundle", controls=False), quiet)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_not_kdbenchs_beside_the_bundle_stays(tmp_path: Path) -> None:
+    recipe, wish = parse_recipe(brief(), "mine"), Wish(directory=tmp_path / "bundle", controls=False)
+    work, picture = partial_folder(wish.directory), tmp_path / "bundle.png"
+    work.write_text("mine")
+    with pytest.raises(StudentError, match="in the way"):
+        distill(recipe, wish, quiet)
+    work.unlink()
+    work.symlink_to(tmp_path)
+    with pytest.raises(StudentError, match="in the way"):
+        distill(recipe, wish, quiet)
+    work.unlink()
+    picture.write_text("mine")
+    with pytest.raises(StudentError, match=r"bundle\.png exists already.*--overwrite"):
+        distill(recipe, wish, quiet)
+    picture.unlink()
+    picture.mkdir()
+    with pytest.raises(StudentError, match=r"bundle\.png exists already.*Move it away"):
+        distill(recipe, dataclasses.replace(wish, overwrite=True), quiet)
+    picture.rmdir()
+    (work / "seed-of-mine").mkdir(parents=True)
+    assert distill(recipe, wish, quiet) is not None
+    assert [path.name for path in work.iterdir()] == ["seed-of-mine"]
+
+
+def test_a_bundle_is_not_written_among_the_pictures_it_is_made_of(tmp_path: Path) -> None:
+    table = brief()
+    table["data"] |= {"source": "folder", "arguments": {"familiar": "photos"}}
+    (tmp_path / "photos").mkdir()
+    wish = Wish(directory=tmp_path / "photos" / "bundle", base=tmp_path)
+    with pytest.raises(UsageError, match="among the pictures of photos"):
+        distill(parse_recipe(table, "mine"), wish, quiet)
+
+
+def test_a_title_in_any_script_is_drawn_as_text(tmp_path: Path) -> None:
+    table = brief(title="漢字 $_{$ [bold]" + "x" * 200)
+    outcome = distill(parse_recipe(table, "mine"), Wish(directory=tmp_path / "b", controls=False), quiet)
+    assert outcome is not None
+    assert outcome.picture is not None
+    assert outcome.picture.is_file()
+
+
+def test_a_request_to_terminate_keeps_the_work_too(tmp_path: Path) -> None:
+    wish = Wish(directory=tmp_path / "bundle", controls=False)
+
+    def stop(update: Update) -> None:
+        if update.stage == "finetune":
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(Interrupted, match="kept in"):
+        distill(parse_recipe(brief(), "mine"), wish, stop)
+    assert partial_folder(wish.directory).is_dir()
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+    def stop_at_once(update: Update) -> None:
+        raise KeyboardInterrupt
+
+    other = Wish(directory=tmp_path / "other", controls=False)
+    with pytest.raises(Interrupted, match="nothing is left behind"):
+        distill(parse_recipe(brief(), "mine"), other, stop_at_once)
+
+
+def test_only_the_first_process_of_a_machine_says_what_is_wrong(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    result = CliRunner().invoke(command, ["no-such-recipe"])
+    assert (result.exit_code, result.output) == (2, "")
+
+
+def test_an_untrained_student_is_written_by_the_first_process_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Second:
+        rank, processes, device = 1, 2, torch.device("cpu")
+
+    monkeypatch.setattr("kdbench.distill.engine.start", lambda plan: Second())
+    wish = Wish(directory=tmp_path / "bundle", weights="random")
+    assert distill(parse_recipe(brief(), "mine"), wish, quiet) is None
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_want_of_memory_and_a_lost_process_have_sentences_of_their_own(tmp_path: Path) -> None:
+    from kdbench.distill.checkpoint import Store
+
+    for told, fault in (
+        ("DefaultCPUAllocator: can't allocate memory", RecipeError),
+        ("CUDA out of memory. Tried to allocate 2 GiB", RecipeError),
+        ("gloo: Connection closed by peer [127.0.0.1]", UsageError),
+    ):
+        with pytest.raises(fault), kdbench.distill._explained(Store(None), tmp_path):
+            raise RuntimeError(told)
+    with pytest.raises(RuntimeError, match="a bug"), kdbench.distill._explained(Store(None), tmp_path):
+        raise RuntimeError("a bug")
+
+
+def test_the_working_folder_of_pictures_gives_the_recipe_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "Pets 2").mkdir()
+    monkeypatch.chdir(tmp_path / "Pets 2")
+    result = CliRunner().invoke(command, ["--source-data", "."])
+    assert isinstance(result.exception, UsageError)
+    assert "written to pets-2-seed0, among the pictures" in str(result.exception)

@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from kdbench.distill import train
+from kdbench.distill import engine, train
 from kdbench.distill.batches import Batches, augment
 from kdbench.distill.checkpoint import Store
 from kdbench.distill.engine import start
@@ -129,6 +129,89 @@ def test_a_kept_stage_that_is_torn_is_as_good_as_none(tmp_path: Path) -> None:
     assert store.finished("pretrain") is None
     store.discard()
     assert not tmp_path.exists()
+
+
+@pytest.mark.parametrize("change", ["weights", "facts", "names"])
+def test_a_kept_stage_that_was_changed_is_as_good_as_none(change: str, tmp_path: Path) -> None:
+    from safetensors import safe_open
+    from safetensors.torch import save_file
+
+    store = Store(tmp_path)
+    store.keep("distill", {"weight": torch.ones(3)}, {"step": 3})
+    assert store.halfway("distill") is not None
+    (path,) = tmp_path.iterdir()
+    with safe_open(path, "pt") as file:
+        told = dict(file.metadata())
+    if change == "facts":
+        told["facts"] = '{"step": 9}'
+    name = "other" if change == "names" else "weight"
+    save_file({name: torch.full((3,), 2.0 if change == "weights" else 1.0)}, path, told)
+    assert store.halfway("distill") is None
+    store.finish("pretrain", {"weight": torch.ones(3)})
+    (tmp_path / "finetune.safetensors").write_bytes(b"torn")
+    assert store.stages() == ("pretrain",)
+
+
+def test_weights_with_two_names_are_kept_under_both(tmp_path: Path) -> None:
+    weight = torch.ones(3)
+    Store(tmp_path).finish("pretrain", {"one": weight, "other": weight})
+    found = Store(tmp_path).finished("pretrain")
+    assert found is not None
+    assert torch.equal(found["one"], found["other"])
+
+
+def test_a_stage_of_a_network_whose_code_has_changed_is_trained_anew(tmp_path: Path) -> None:
+    training = Training(steps=2, batch=8, learning_rate=1e-3)
+    fit_labels(trainer(tmp_path), "pretrain", build("tiny-student", {}), split(), training)
+    seen: list[Update] = []
+    fit_labels(trainer(tmp_path, seen.append), "pretrain", build("tiny-teacher", {}), split(), training)
+    assert [update.step for update in seen] == [1, 2]
+    assert all(update.loss is not None for update in seen)
+
+
+def test_the_first_loss_that_is_no_number_ends_the_stage() -> None:
+    network = build("tiny-student", {})
+    with torch.no_grad():
+        next(network.parameters()).fill_(torch.nan)
+    training = Training(steps=5, batch=8, learning_rate=1e-3)
+    with pytest.raises(RecipeError, match=r"stage finetune is nan at step 1 of 5.*learning_rate"):
+        fit_labels(trainer(), "finetune", network, split(), training)
+
+
+def test_a_batch_of_one_image_to_each_process_is_refused() -> None:
+    class Two:
+        rank, processes, device = 0, 2, torch.device("cpu")
+
+    lonely = msgspec.structs.replace(trainer().recipe.pretrain, batch=2)
+    who = Trainer(
+        recipe=parse_recipe(brief(), "brief"),
+        engine=Two(),  # type: ignore[arg-type]
+        store=Store(None),
+        progress=quiet,
+    )
+    with pytest.raises(RecipeError, match=r"one image to each process.*at least 4"):
+        fit_labels(who, "pretrain", build("tiny-student", {}), split(), lonely)
+
+
+def test_half_precision_without_a_gpu_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(UsageError, match=r"fp16.*bf16"):
+        start(msgspec.structs.replace(read_recipe().engine, precision="fp16"))
+
+
+@pytest.mark.parametrize("told", ["2", "0", "x", ""])
+def test_a_count_of_processes_without_torchrun_is_a_sentence(
+    told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", told)
+    with pytest.raises(UsageError, match="without all that torchrun sets"):
+        start(read_recipe().engine)
+
+
+def test_a_rank_that_is_no_number_is_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RANK", "x")
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert (engine.rank(), engine.rank("LOCAL_RANK")) == (0, 1)
 
 
 def test_the_norms_take_the_statistics_of_the_images_they_are_given() -> None:

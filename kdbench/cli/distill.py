@@ -183,14 +183,15 @@ def _own_data(source: Path | None, target: Path | None, *, embedded: bool) -> di
     """
     if source is None:
         raise UsageError("--target-data needs --source-data beside it: the teacher's pictures.")
+    source, target = source.absolute(), target and target.absolute()  # "." has no name
     kinds = {"npz" if path.suffix == ".npz" else "folder" for path in (source, target) if path}
     if len(kinds) > 1:
         raise UsageError(
             f"{source} and {target} are of two kinds.", hint="Give two folders, or two .npz files."
         )
-    arguments = {"familiar": str(source.absolute())}
+    arguments = {"familiar": str(source)}
     if target is not None:
-        arguments["unfamiliar"] = str(target.absolute())
+        arguments["unfamiliar"] = str(target)
     changes: dict[str, object] = {"data.source": kinds.pop(), "data.arguments": arguments}
     if embedded:
         name = re.sub(r"[^a-z0-9]+", "-", source.stem.lower()).strip("-") or "own"

@@ -181,7 +181,10 @@ def _climb(
 
 @contextmanager
 def _explained(store: Store, work: Path) -> Iterator[None]:
-    """Give a want of memory its own sentence; drop the work on a recipe that would fail alike each time."""
+    """Give what torch says of memory and of processes its own sentence; drop the work on a faulty recipe.
+
+    Such a recipe would fail alike each time.
+    """
     try:
         yield
     except RecipeError:
@@ -189,6 +192,8 @@ def _explained(store: Store, work: Path) -> Iterator[None]:
         remove_if_empty(work)
         raise
     except (MemoryError, RuntimeError) as fault:
+        if re.search("closed by peer|reset by peer", str(fault)):
+            raise UsageError("Another of the processes that train together has ended.") from fault
         if not (isinstance(fault, MemoryError) or re.search("allocate memory|out of memory", str(fault))):
             raise
         raise RecipeError(

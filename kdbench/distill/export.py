@@ -8,8 +8,9 @@ import logging
 import platform
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from importlib import metadata
+from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -123,7 +124,9 @@ def check_exportable(network: nn.Module, what: str, images: Array) -> None:
             hint="Let it draw random numbers only while `self.training` is true.",
         )
     try:
-        _predict_onnx(to_onnx(network, images.shape[1:]), few)
+        # What torch prints of a network that it cannot trace goes on for pages.
+        with redirect_stdout(StringIO()), redirect_stderr(StringIO()):
+            _predict_onnx(to_onnx(network, images.shape[1:]), few)
     # The exporter runs the network's own code: anything may come out of it.
     except Exception as fault:
         raise RecipeError(
@@ -208,15 +211,17 @@ def to_onnx(network: nn.Module, shape: tuple[int, ...]) -> bytes:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Keep the exporter's notes about its own deprecations and absent packages off the user's terminal."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.fx.experimental.symbolic_shapes")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        logger.setLevel(level)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 def _predict_onnx(graph: bytes, images: Array, batch: int = 64) -> Array:
