@@ -103,9 +103,9 @@ SHARES_OF_ONE = SHARES_OF_TWO | {"data.source_train": 0.4, "data.source_test": 0
 def command(recipe: str, *, listing: bool, quiet: bool, **asked: Any) -> None:
     """Distil a student into a verified bundle, as RECIPE says (a name or a TOML file).
 
-    The embedded recipe takes about half a minute on a laptop's CPU and downloads nothing. Work that was
-    interrupted is taken up where it was by the same command. Under `torchrun` the same recipe is trained by
-    several processes.
+    The embedded recipe takes about a minute on two CPU cores, half of it for the controls, and downloads
+    nothing. Work that was interrupted is taken up where it was by the same command. Under `torchrun` the same
+    recipe is trained by several processes.
     """
     if listing:
         _list()
