@@ -233,8 +233,17 @@ def check_writable(directory: Path, *, overwrite: bool = False) -> None:
         raise StudentError(
             f"{directory} exists already.", hint="Choose another --output, or add --overwrite."
         )
-    if directory.is_symlink() or (not (directory / CARD).is_file()):
+    if directory.is_symlink() or not _is_bundle(directory):
         raise StudentError(f"{directory} is not a student bundle, so it is not overwritten.")
+
+
+def _is_bundle(directory: Path) -> bool:
+    """Tell whether a folder holds the card of a student; a file of that name alone may be anybody's."""
+    try:
+        decode(_read_card_bytes(directory), CARD)
+    except (StudentError, OSError):
+        return False
+    return True
 
 
 def _check_room(directory: Path) -> None:

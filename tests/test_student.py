@@ -23,6 +23,7 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 from kdbench.card import CARD_LIMIT_BYTES, LadderRow, decode, encode
 from kdbench.errors import StudentError
 from kdbench.student import (
+    check_writable,
     embedded,
     load_calibration,
     load_evaluation,
@@ -424,3 +425,11 @@ def test_the_command_lists_shows_and_verifies(bundle: Bundle) -> None:
         assert says in result.output
     bundle.edit(set_in("data", "calibration", to=3))
     assert isinstance(CliRunner().invoke(command, ["verify", str(bundle.root)]).exception, StudentError)
+
+
+def test_a_folder_with_anybodys_card_is_not_taken_for_a_bundle_to_overwrite(tmp_path: Path) -> None:
+    for content in ("{}", "not JSON", '{"schema": {"name": "business"}}'):
+        (tmp_path / "card.json").write_text(content)
+        with pytest.raises(StudentError, match="is not a student bundle"):
+            check_writable(tmp_path, overwrite=True)
+    check_writable(open_student("digits-2x5").root, overwrite=True)
