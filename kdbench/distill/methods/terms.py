@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from types import MappingProxyType
@@ -22,7 +23,7 @@ Shape = tuple[int, ...]
 Loss = Callable[..., Tensor]
 
 
-class Term(nn.Module):
+class Term(nn.Module, ABC):
     """Map the answers of student and teacher to a loss; no gradient reaches the teacher."""
 
     def forward(self, student: Answer, teacher: Answer) -> Tensor:
@@ -31,8 +32,9 @@ class Term(nn.Module):
         with torch.autocast(student.logits.device.type, enabled=False):
             return self._loss(student, fixed)
 
+    @abstractmethod
     def _loss(self, student: Answer, teacher: Answer) -> Tensor:
-        raise NotImplementedError
+        """Compare the two answers; the teacher's has no gradient."""
 
 
 class LogitTerm(Term):
