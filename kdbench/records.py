@@ -8,24 +8,29 @@ run is assembled, by `kdbench.summary`, and can be derived again.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from msgspec import Meta, Struct, field
+from msgspec import field
 
+from kdbench.raw import (
+    Count as Count,
+    Nanoseconds as Nanoseconds,
+    Record as Record,
+    Samples as Samples,
+    Slice as Slice,
+    Stretch as Stretch,
+    Window as Window,
+    Yardstick as Yardstick,
+)
 from kdbench.spec import Boundary, Cell, Precision, Scenario
 
-MAJOR, MINOR = 1, 1
-"""Schema of the result file. History: 1.0 the first; 1.1 teachers beside students, accuracy's `reason`."""
+MAJOR, MINOR = 1, 2
+"""Schema of the result file. History: 1.0 the first; 1.1 teachers beside students, accuracy's `reason`;
+1.2 two sides of a trial, labels of the split, yardsticks, floors, and more of what disturbs a slice."""
 
 Status = Literal["measured", "invalid", "unavailable", "unsupported", "failed", "timed out"]
 Outcome = Literal["ok", "doubtful", "bad"]
 Verdict = Literal["ahead", "tie", "alone"]
-Count = Annotated[int, Meta(ge=0)]
-Nanoseconds = Annotated[int, Meta(ge=0)]
-
-
-class Record(Struct, frozen=True, omit_defaults=True):
-    """A part of a result file."""
 
 
 class Schema(Record, frozen=True, kw_only=True, omit_defaults=False):
@@ -49,13 +54,17 @@ class Run(Record, frozen=True, kw_only=True):
     status: Literal["complete", "partial"] = "partial"
     argv: tuple[str, ...] = ()
     kdbench: str = ""
-    profile: dict[str, Any] = {}
+    profile: dict[str, Any] = field(default_factory=dict)
     resumed: int = 0
     notes: tuple[str, ...] = ()
 
 
 class Subject(Record, frozen=True, kw_only=True):
-    """What was measured: the student, its data, and the teacher that it came from, each by sha256."""
+    """What was measured: the student, its data, and the teacher that it came from, each by sha256.
+
+    labels: the right class of each image of the evaluation split, in the order of `predictions`; empty where
+    nobody knows them, and in files before 1.2.
+    """
 
     student: str
     student_sha256: str
@@ -68,6 +77,7 @@ class Subject(Record, frozen=True, kw_only=True):
     data: str = ""
     data_sha256: str = ""
     images: int = 0
+    labels: tuple[int, ...] = ()
     teacher: str = ""
     teacher_sha256: str = ""
     teacher_parameters: int | None = None
@@ -84,7 +94,7 @@ class BackendRecord(Record, frozen=True, kw_only=True):
     version: str = ""
     runtime_version: str = ""
     devices: tuple[tuple[str, str], ...] = ()
-    versions: dict[str, str] = {}
+    versions: dict[str, str] = field(default_factory=dict)
     phase: str = ""
     reason: str = ""
     fix: str = ""
@@ -100,7 +110,7 @@ class PlacementRecord(Record, frozen=True, kw_only=True):
     precision: Precision
     provider: str = ""
     threads: int | None = None
-    nodes: dict[str, int] = {}
+    nodes: dict[str, int] = field(default_factory=dict)
     fallback: bool = False
 
 
@@ -221,90 +231,6 @@ class CellRecord(Record, frozen=True, kw_only=True):
     checks: tuple[Check, ...] = ()
 
 
-class Slice(Record, frozen=True, kw_only=True):
-    """About 100 ms of timed calls by one living worker; statistics over its calls.
-
-    cell: index into `Result.cells`. block, cohort, round, position: where in the schedule.
-    settle_calls, settle_ns: the calls just after the switch, kept out of the statistics.
-    cpu_ns: CPU time of the worker's whole process during the slice.
-    run_delay_ns: how long its threads were runnable but not running. switches: involuntary ones.
-    steal_ns: time the hypervisor took from this machine's CPUs. leaked_ns: CPU time that the other
-    workers of the block used meanwhile.
-    """
-
-    cell: Count
-    block: Count
-    cohort: Count = 0
-    round: Count = 0
-    position: Count = 0
-    started_ns: Nanoseconds
-    duration_ns: Nanoseconds
-    calls: Count
-    settle_calls: Count = 0
-    settle_ns: Nanoseconds = 0
-    median_ns: float
-    p10_ns: float
-    p25_ns: float
-    p75_ns: float
-    min_ns: Nanoseconds
-    max_ns: Nanoseconds
-    mean_ns: float
-    cpu_ns: Nanoseconds = 0
-    run_delay_ns: Nanoseconds = 0
-    switches: Count = 0
-    steal_ns: Nanoseconds = 0
-    leaked_ns: Nanoseconds = 0
-
-
-class Samples(Record, frozen=True, kw_only=True):
-    """Timed calls of one cell in one block: raw, or beyond 2,000 a histogram.
-
-    kind: `slices` (all slices of the block together) or `tail` (one uninterrupted stretch).
-    values_ns: every sample, in order. Otherwise `bins` and `counts`: bin k holds the samples whose
-    rounded `log(ns) / log(growth)` is k, so a bin's centre `growth ** k` is off by at most half a step.
-    """
-
-    cell: Count
-    block: Count
-    kind: Literal["slices", "tail"] = "slices"
-    calls: Count
-    values_ns: tuple[int, ...] = ()
-    growth: float | None = None
-    bins: tuple[int, ...] = ()
-    counts: tuple[int, ...] = ()
-
-
-class Window(Record, frozen=True, kw_only=True):
-    """One throughput window with the queue kept full at `depth`: images completed in `duration_ns`."""
-
-    cell: Count
-    block: Count
-    cohort: Count = 0
-    round: Count = 0
-    depth: Count
-    started_ns: Nanoseconds
-    duration_ns: Nanoseconds
-    images: Count
-    cpu_ns: Nanoseconds = 0
-
-
-class Stretch(Record, frozen=True, kw_only=True):
-    """One uninterrupted stretch of timed calls of a cell that runs alone: where tails and heat show.
-
-    step_s: width of a step; medians_ns: the median of each step in order, None for a step without a call.
-    """
-
-    cell: Count
-    started_ns: Nanoseconds
-    duration_ns: Nanoseconds
-    calls: Count
-    step_s: float
-    medians_ns: tuple[float | None, ...] = ()
-    cpu_ns: Nanoseconds = 0
-    run_delay_ns: Nanoseconds = 0
-    steal_ns: Nanoseconds = 0
-
-
 class Lead(Record, frozen=True, kw_only=True):
     """Who is fastest in a group, and by how much over the next.
 
@@ -343,6 +269,58 @@ class Gain(Record, frozen=True, kw_only=True):
     blocks: int = 0
 
 
+class SideRecord(Record, frozen=True, kw_only=True):
+    """One of the two sides of a trial: what is different about it.
+
+    label: what a table calls it. subject: its student where that is not the other side's, else None.
+    options: by backend, those that were asked for. python: version of the interpreter of its workers.
+    backends: as they were found by that interpreter, with its versions.
+    """
+
+    side: Literal["a", "b"]
+    label: str
+    subject: Subject | None = None
+    options: dict[str, dict[str, Any]] = field(default_factory=dict)
+    python: str = ""
+    backends: tuple[BackendRecord, ...] = ()
+
+
+class Trial(Record, frozen=True, kw_only=True):
+    """Two sides alternated slice by slice, the only comparison that cancels drift.
+
+    budget_s: time that the number of blocks was fixed from, or None where that was asked for.
+    block_s: how long a rehearsed block took. rebuild: whether every block compiled anew.
+    """
+
+    sides: tuple[SideRecord, SideRecord]
+    budget_s: float | None = None
+    block_s: float | None = None
+    rebuild: bool = False
+
+
+class Floor(Record, frozen=True, kw_only=True):
+    """How far apart this machine puts two runs of one and the same thing, from its self-test.
+
+    block_sd: standard deviation of the log ratio of two alike sides, one per block, within a run.
+    run_sd: standard deviation of the log of a run's own median from run to run. blocks, runs: how many each
+    rests on. since_utc, until_utc: the time over which the runs were spread.
+    """
+
+    backend: str
+    device: str
+    scenario: Scenario
+    batch: int
+    threads: int
+    runtime_version: str = ""
+    block_sd: float
+    blocks: Count
+    block_s: float
+    run_sd: float | None = None
+    runs: Count = 0
+    since_utc: str = ""
+    until_utc: str = ""
+
+
 class Result(Record, frozen=True, kw_only=True):
     """One run. `environment` is what `kdbench.environment` found, as plain JSON."""
 
@@ -358,4 +336,7 @@ class Result(Record, frozen=True, kw_only=True):
     stretches: tuple[Stretch, ...] = ()
     leads: tuple[Lead, ...] = ()
     gains: tuple[Gain, ...] = ()
+    yardsticks: tuple[Yardstick, ...] = ()
+    trial: Trial | None = None
+    floors: tuple[Floor, ...] = ()
     stages: tuple[tuple[str, float], ...] = ()

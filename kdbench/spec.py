@@ -25,6 +25,7 @@ Boundary = Literal["host", "device"]
 Task = Literal["classification"]
 Concurrency = Literal["serial", "threads", "pipelined"]
 Role = Literal["student", "teacher"]
+SideName = Literal["", "a", "b"]
 Scalar = bool | int | float | str
 
 PRECISIONS: tuple[Precision, ...] = ("fp32", "tf32", "fp16", "bf16", "int8")
@@ -267,6 +268,7 @@ class Cell:
     threads: a number, `cores` (the physical cores that this process may use) or `vendor`.
     variant: canonical text of the options that differ from the backend's defaults.
     network: the student, or the teacher of its bundle, measured beside it.
+    side: in a trial, which of the two sides; empty elsewhere.
     """
 
     backend: str
@@ -279,6 +281,7 @@ class Cell:
     boundary: Boundary = "host"
     variant: str = ""
     network: Role = "student"
+    side: SideName = ""
 
     @property
     def group(self) -> Group:
@@ -286,7 +289,8 @@ class Cell:
         return Group(self.scenario, self.batch, self.depth, self.threads, self.boundary, self.network)
 
     def __str__(self) -> str:
-        parts = ["teacher" if self.network == "teacher" else "", self.backend, self.device, self.precision]
+        side, network = self.side.upper(), "teacher" if self.network == "teacher" else ""
+        parts = [side, network, self.backend, self.device, self.precision]
         return " ".join(part for part in (*parts, f"batch {self.batch}", self.scenario, self.variant) if part)
 
 
