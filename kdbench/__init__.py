@@ -1,7 +1,7 @@
 """kdbench: one distilled student, every runtime, numbers that can be trusted.
 
-This module is what plugin authors import; names are resolved on first use, so that the command line
-starts without numpy, pluggy or any vendor library.
+This module is what plugin authors and readers of results import; names are resolved on first use, so that
+the command line starts without numpy, pluggy or any vendor library.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
         KdbenchError as KdbenchError,
         Unsupported as Unsupported,
     )
+    from kdbench.frame import load_result as load_result, to_dataframe as to_dataframe
     from kdbench.hookspecs import hookimpl as hookimpl
     from kdbench.spec import (
         API as API,
@@ -43,6 +44,8 @@ _HOME = {
     "KdbenchError": "errors",
     "Unsupported": "errors",
     "hookimpl": "hookspecs",
+    "load_result": "frame",
+    "to_dataframe": "frame",
 }
 
 __all__ = [
@@ -67,6 +70,8 @@ __all__ = [
     "Unavailable",
     "Unsupported",
     "hookimpl",
+    "load_result",
+    "to_dataframe",
 ]
 
 

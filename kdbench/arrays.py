@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import tokenize
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
@@ -20,15 +20,21 @@ Layout = tuple[str, tuple[int, ...]]
 _HINT = "Get the bundle again from where it came, or make it anew with `kdbench distill`."
 
 
-def read_npz(path: Path, layouts: Mapping[str, Layout]) -> dict[str, Array]:
-    """Read exactly these arrays; the header of each must be its layout before any data is unpacked."""
+def read_npz(
+    path: Path, layouts: Mapping[str, Layout], only: Collection[str] | None = None
+) -> dict[str, Array]:
+    """Read exactly these arrays; the header of each must be its layout before any data is unpacked.
+
+    only: which of them are wanted; the file must hold them all. None: every one.
+    """
     try:
         with zipfile.ZipFile(path) as archive:
             found = sorted(archive.namelist())
             if found != sorted(f"{name}.npy" for name in layouts):
                 raise StudentError(f"{path.name} holds {found}, expected {sorted(layouts)}.", hint=_HINT)
             arrays = {}
-            for name, layout in layouts.items():
+            for name in layouts if only is None else only:
+                layout = layouts[name]
                 with archive.open(f"{name}.npy") as stream:
                     arrays[name] = read_npy(stream, layout, f"{name} in {path.name}")
     except (OSError, zipfile.BadZipFile, NotImplementedError, RuntimeError, ValueError) as fault:

@@ -6,19 +6,22 @@ The block is the unit of replication. What a function measures comes back as the
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import Any
 
 import msgspec
 
 from kdbench import protocol
 from kdbench.crew import crew, dismiss
+from kdbench.errors import BackendError
 from kdbench.journal import Entry
 from kdbench.member import Member, Site, blamed
-from kdbench.records import MemoryRecord, Samples, Slice, Stretch, Window
+from kdbench.records import MemoryRecord, Samples, Slice, Stretch, Window, Yardstick
 from kdbench.schedule import visits
 
 DEPTH_TRIAL_S = 0.1
+
+Timed = protocol.Sliced | protocol.Windowed | protocol.Stretched | protocol.Gauged
 
 
 def latency_block(site: Site, block: int, cohort: int, jobs: Sequence[int]) -> Entry:
@@ -27,7 +30,8 @@ def latency_block(site: Site, block: int, cohort: int, jobs: Sequence[int]) -> E
     slices: list[Slice] = []
     samples: list[Samples] = []
     what, place = f"latency block {block + 1} of {plan.latency.blocks}", _place(block, cohort)
-    with crew(site, jobs, what, place=place) as members:
+    where = {"scenario": "latency", "block": block, "cohort": cohort}
+    with crew(site, _turned(jobs, block), what, place=place) as members, _gauged(site, where) as gauged:
         for batch in plan.plan.batches:
             for member, turn, position in _turns(members, batch, plan.latency.rounds, block):
                 visit = {"block": block, "cohort": cohort, "round": turn, "position": position}
@@ -43,6 +47,7 @@ def latency_block(site: Site, block: int, cohort: int, jobs: Sequence[int]) -> E
         cells=site.ledger.changes(),
         slices=tuple(slices),
         samples=tuple(samples),
+        yardsticks=tuple(gauged),
     )
 
 
@@ -51,7 +56,8 @@ def throughput_block(site: Site, block: int, cohort: int, jobs: Sequence[int]) -
     plan = site.plan.profile
     windows: list[Window] = []
     what, place = f"throughput block {block + 1} of {plan.throughput.blocks}", _place(block, cohort)
-    with crew(site, jobs, what, place=place) as members:
+    where = {"scenario": "throughput", "block": block, "cohort": cohort}
+    with crew(site, _turned(jobs, block), what, place=place) as members, _gauged(site, where) as gauged:
         for batch in plan.plan.batches:
             for member, turn, _ in _turns(members, batch, plan.throughput.rounds, block):
                 windows += _window(site, member, batch, {"block": block, "cohort": cohort, "round": turn})
@@ -63,6 +69,7 @@ def throughput_block(site: Site, block: int, cohort: int, jobs: Sequence[int]) -
         cohort=cohort,
         cells=site.ledger.changes(),
         windows=tuple(windows),
+        yardsticks=tuple(gauged),
     )
 
 
@@ -110,6 +117,30 @@ def memory_pass(site: Site, index: int, batch: int) -> Entry:
     return Entry(kind="cells", cells=site.ledger.changes())
 
 
+def _turned(jobs: Sequence[int], block: int) -> Sequence[int]:
+    """Turn the order around in every other block, so that nobody is always loaded and visited first."""
+    return jobs[::-1] if block % 2 else jobs
+
+
+@contextmanager
+def _gauged(site: Site, where: Mapping[str, Any]) -> Iterator[list[Yardstick]]:
+    """Time the yardstick before and after what is timed inside, while all workers of the block stand."""
+    found = list(_yardstick(site, where, after=False))
+    yield found
+    found += _yardstick(site, where, after=True)
+
+
+def _yardstick(site: Site, where: Mapping[str, Any], *, after: bool) -> Iterator[Yardstick]:
+    """Time the yardstick once; a gauge that fails is none, and harms no measurement."""
+    if site.gauge is None or not site.gauge.alive:
+        return
+    with suppress(BackendError):
+        site.gauge.resume()
+        gauged = site.gauge.ask(protocol.TimeYardstick(), protocol.Gauged, "run", site.limit_s)
+        site.gauge.pause()
+        yield Yardstick(after=after, **where, **_facts(site, gauged))
+
+
 def _place(block: int, cohort: int) -> str:
     return f"block{block + 1}-cohort{cohort + 1}"
 
@@ -130,7 +161,7 @@ def _turns(
                 yield members[index], turn, position
 
 
-def _facts(site: Site, timed: protocol.Sliced | protocol.Windowed | protocol.Stretched) -> dict[str, Any]:
+def _facts(site: Site, timed: Timed) -> dict[str, Any]:
     """Give what was timed as plain facts, its beginning counted from that of the run."""
     return {**msgspec.structs.asdict(timed), "started_ns": max(0, timed.started_ns - site.origin_ns)}
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 from kdbench import cache, cpu, protocol
-from kdbench.environment import versions
 from kdbench.errors import BackendError
 from kdbench.job import Job
 from kdbench.ledger import Ledger
@@ -21,14 +20,21 @@ from kdbench.roster import opening
 
 
 def compile_jobs(
-    plan: Plan, ledger: Ledger, folder: Path, logs: Path, tell: Callable[[str], None]
+    plan: Plan,
+    ledger: Ledger,
+    folder: Path,
+    logs: Path,
+    tell: Callable[[str], None],
+    only: Sequence[int] | None = None,
 ) -> dict[int, Built]:
     """Give the artifact of each job that has one; cells of a job that cannot be compiled are marked.
 
-    folder: the user's cache. tell: called with what is being worked on.
+    folder: the user's cache, or an empty folder to compile anew. tell: called with what is being worked on.
+    only: the jobs that are wanted, None for all.
     """
     built = {}
-    for index, job in enumerate(plan.jobs):
+    for index in range(len(plan.jobs)) if only is None else only:
+        job = plan.jobs[index]
         if not any(ledger.alive(cell) for cell in job.cells.values()):
             continue
         name = artifact_key(job)
@@ -56,10 +62,10 @@ def artifact_key(job: Job) -> str:
             "target": asdict(job.target),
             "plugin": asdict(job.source),
             "runtime": job.runtime_version,
-            "versions": versions(job.info.distributions),
+            "versions": dict(job.versions),
             "device": asdict(job.device),
             "cpu": [cpu.describe()[fact] for fact in ("model", "features")],
-            "python": platform.python_version(),
+            "python": job.python.version if job.python else platform.python_version(),
             "machine": platform.machine(),
         }
     )
@@ -73,7 +79,12 @@ def _compile(plan: Plan, job: Job, name: str, ledger: Ledger, folder: Path, logs
         orphans_adopted(),
         cache.draft(folder) as workdir,
         Worker(
-            source.name, printed, threads=job.target.threads, cpus=plan.cpus, memory_bytes=memory_bytes
+            source.name,
+            printed,
+            threads=job.target.threads,
+            cpus=plan.cpus,
+            memory_bytes=memory_bytes,
+            python=job.python.path if job.python else None,
         ) as worker,
     ):
         try:

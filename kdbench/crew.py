@@ -68,6 +68,7 @@ def _worker(site: Site, job: Job, place: str) -> Worker:
         threads=job.target.threads,
         cpus=site.plan.cpus,
         memory_bytes=site.memory_bytes,
+        python=job.python.path if job.python else None,
     )
 
 
@@ -204,7 +205,7 @@ def _verify(site: Site, member: Member, batch: int) -> None:
     if whole:
         facts = msgspec.structs.asdict(checked)
         fault = facts.pop("fault")
-        reason = site.unjudged if checked.correct is None else ""
+        reason = site.unjudged.get(member.job.student.root, "") if checked.correct is None else ""
         accuracy = AccuracyRecord(**facts, p=mcnemar(checked.lost, checked.gained), reason=reason)
         site.ledger.update(cell, accuracy=accuracy)
     else:

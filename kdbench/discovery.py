@@ -44,6 +44,14 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True)
+class Interpreter:
+    """Another Python than this one, with packages of its own; `path` as the user typed it."""
+
+    path: Path
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
 class Fault:
     """A plugin that cannot be used: in which phase it failed, why, and what it printed."""
 

@@ -19,7 +19,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from kdbench import __version__, cgroup, cpu
+from kdbench import __version__, cgroup, cpu, sensors, ticks
 from kdbench.cgroup import throttled_ns as throttled_ns
 from kdbench.strict import clean
 from kdbench.sysfs import ROOT, integer, numbers, text
@@ -47,6 +47,7 @@ _REASONS = {
     "cpu.max_mhz": "no frequency driver, as usual in a virtual machine",
     "cpu.turbo": "the frequency driver does not tell",
     "cpu.quota": "no quota is set",
+    "cpu.throttle_count": "the processor's driver does not count it",
     "memory.limit_bytes": "no limit is set",
     "os.container": "no sign of one",
     "power.on_battery": "no battery is seen",
@@ -61,7 +62,7 @@ def host(distributions: Iterable[str] = (), *, root: Path = ROOT) -> dict[str, A
     """
     facts = {
         "kdbench": __version__,
-        "host_hash": hashlib.sha256(os.fsencode(platform.node())).hexdigest()[:16],
+        "host_hash": host_hash(),
         "python": _python(),
         "versions": versions((*OWN_DISTRIBUTIONS, *distributions)),
         "os": _system(root),
@@ -70,6 +71,7 @@ def host(distributions: Iterable[str] = (), *, root: Path = ROOT) -> dict[str, A
             "affinity": list(cpu.affinity(root)),
             "usable": list(usable_cores(root)),
             "quota": cgroup.cpu_quota(root),
+            "throttle_count": sensors.throttle_count(root),
         },
         "memory": _memory(root),
         "load_average": load_average(),
@@ -82,6 +84,11 @@ def host(distributions: Iterable[str] = (), *, root: Path = ROOT) -> dict[str, A
         path: _REASONS.get(path, "not told by this system") for path, fact in _leaves(facts) if fact is None
     }
     return facts
+
+
+def host_hash() -> str:
+    """Give what stands for this machine's name."""
+    return hashlib.sha256(os.fsencode(platform.node())).hexdigest()[:16]
 
 
 def versions(names: Iterable[str]) -> dict[str, str]:
@@ -139,13 +146,7 @@ def steal_ns(cpus: Collection[int] | None = None, root: Path = ROOT) -> int | No
 
     Only grows, in steps of a clock tick (usually 10 ms). None where the system does not count it.
     """
-    wanted = {"cpu"} if cpus is None else {f"cpu{number}" for number in cpus}
-    ticks = []
-    for line in (text(root / "proc/stat") or "").splitlines():
-        fields = line.split()
-        if len(fields) > 8 and fields[0] in wanted and fields[8].isdecimal():
-            ticks.append(int(fields[8]))
-    return sum(ticks) * (1_000_000_000 // os.sysconf("SC_CLK_TCK")) if ticks else None
+    return ticks.stolen_ns(ticks.read(root), cpus)
 
 
 def load_average() -> list[float] | None:

@@ -29,6 +29,8 @@ def living(jobs: Sequence[Job], scenario: Scenario) -> tuple[tuple[int, ...], ..
     families: dict[tuple[str, str, str], list[int]] = defaultdict(list)
     for index in own:
         families[jobs[index].family].append(index)
+    if any(jobs[index].pair is not None for index in own):  # pairs of a trial need no anchor: each is alone
+        return tuple(map(tuple, families.values()))
     # Students are ranked among themselves, so only one of them can link students.
     students = [index for index in own if jobs[index].student.role == "student"]
     return cohorts(list(families.values()), (students or own)[0]) if own else ()

@@ -7,14 +7,14 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from kdbench import __version__, environment
+from kdbench import __version__, environment, floors
 from kdbench.card import Card
 from kdbench.errors import ResultError
 from kdbench.plan import Plan
 from kdbench.records import Result, Run, Subject
 from kdbench.request import Request, homeless, resolved
 from kdbench.spec import Student
-from kdbench.student import read_card
+from kdbench.student import load_labels, read_card
 
 
 def header(request: Request, planned: Plan) -> Result:
@@ -30,10 +30,12 @@ def header(request: Request, planned: Plan) -> Result:
             profile=msgspec.to_builtins(resolved(request, planned.profile, names)),
             notes=planned.notes,
         ),
-        subject=_subject(request.student, card),
+        subject=subject(request.student, card),
         environment=_environment(planned),
         backends=planned.backends,
         cells=planned.records,
+        trial=planned.trial,
+        floors=tuple(one for one in floors.load() if one.backend in names),
     )
 
 
@@ -53,8 +55,9 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
-def _subject(student: Student, card: Card) -> Subject:
-    teacher = card.teacher
+def subject(student: Student, card: Card) -> Subject:
+    """Describe what is measured."""
+    teacher, labels = card.teacher, load_labels(student)
     return Subject(
         student=student.name,
         student_sha256=student.sha256,
@@ -67,6 +70,7 @@ def _subject(student: Student, card: Card) -> Subject:
         data=card.data.generator,
         data_sha256=card.files["evaluation"].sha256,
         images=card.data.evaluation,
+        labels=labels,
         teacher=teacher.name if teacher else "",
         teacher_sha256=teacher.sha256 if teacher else "",
         teacher_parameters=teacher.parameters if teacher else None,

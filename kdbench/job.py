@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from kdbench.discovery import Source
-from kdbench.spec import BackendInfo, Device, Student, Target
+from kdbench.discovery import Interpreter, Source
+from kdbench.spec import BackendInfo, Device, SideName, Student, Target
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -14,6 +14,8 @@ class Job:
     """A backend with one Target and one network, the student or its teacher.
 
     cells: index into the plan's cells for each batch size of the target.
+    versions: of the plugin's distributions. python: the interpreter of its workers, None for this one.
+    side, pair: in a trial, which side it is of, and the number that it shares with its counterpart.
     """
 
     student: Student
@@ -23,14 +25,24 @@ class Job:
     device: Device
     target: Target
     cells: Mapping[int, int]
+    versions: Mapping[str, str]
+    python: Interpreter | None = None
+    side: SideName = ""
+    pair: int | None = None
 
     @property
     def label(self) -> str:
         """Name the job, fit for a file name."""
         name = f"{self.source.name}-{self.device.id}-{self.target.precision}".replace(":", "-")
-        return name if self.student.role == "student" else f"{name}-{self.student.role}"
+        name = name if self.student.role == "student" else f"{name}-{self.student.role}"
+        return f"{name}-side-{self.side}" if self.side else name
 
     @property
     def family(self) -> tuple[str, str, str]:
-        """What a student's job and its teacher's have in common within a scenario, and no other job has."""
+        """What jobs that must live in one cohort have in common within a scenario, and no other job has.
+
+        These are a student's and its teacher's; in a trial, those of a pair.
+        """
+        if self.pair is not None:
+            return "pair", str(self.pair), ""
         return self.source.name, self.device.id, self.target.precision

@@ -31,6 +31,7 @@ from kdbench.records import (
     Slice,
     Stretch,
     Window,
+    Yardstick,
 )
 from kdbench.spec import Scenario
 
@@ -59,6 +60,7 @@ class Entry(Record, frozen=True, omit_defaults=True, kw_only=True):
     windows: tuple[Window, ...] = ()
     samples: tuple[Samples, ...] = ()
     stretches: tuple[Stretch, ...] = ()
+    yardsticks: tuple[Yardstick, ...] = ()
     stages: tuple[tuple[str, float], ...] = ()
 
 
@@ -278,6 +280,7 @@ def _fold(read: _Contents, path: Path) -> Result:
         windows=planned.windows + tuple(part for entry in entries for part in entry.windows),
         samples=planned.samples + tuple(part for entry in entries for part in entry.samples),
         stretches=planned.stretches + tuple(part for entry in entries for part in entry.stretches),
+        yardsticks=planned.yardsticks + tuple(part for entry in entries for part in entry.yardsticks),
         stages=planned.stages + tuple(part for entry in entries for part in entry.stages),
     )
     results.check(result, strict.clean(str(path)))

@@ -29,7 +29,8 @@ class Built:
 class Site:
     """What all blocks of a run share. `origin_ns` is the start of the run by the monotonic clock.
 
-    unjudged: why no accuracy can be told, empty where one can.
+    unjudged: by the folder of a bundle, why no accuracy can be told; empty where one can.
+    gauge: the worker that times the yardstick, if there is one.
     """
 
     plan: Plan
@@ -38,8 +39,9 @@ class Site:
     logs: Path
     memory_bytes: int
     origin_ns: int
-    unjudged: str
+    unjudged: Mapping[Path, str]
     tell: Callable[[str], None]
+    gauge: Worker | None = None
 
     @property
     def limit_s(self) -> float:

@@ -7,10 +7,11 @@ from dataclasses import dataclass, replace
 
 from kdbench import estimate
 from kdbench.discovery import nearest
+from kdbench.environment import versions
 from kdbench.errors import BackendUnavailable, UsageError
 from kdbench.job import Job
 from kdbench.options import check_options
-from kdbench.records import BackendRecord, CellRecord
+from kdbench.records import BackendRecord, CellRecord, Trial
 from kdbench.request import Request, networks
 from kdbench.roster import Found, record
 from kdbench.sections import BackendPlan, Profile
@@ -23,6 +24,7 @@ class Plan:
     """What will be measured. `records` holds a CellRecord per cell, unsupported ones already marked.
 
     cpus: what workers are bound to, empty for no binding. stages: name and estimated seconds.
+    trial: the two sides, where the plan is that of a trial.
     """
 
     student: Student
@@ -33,6 +35,12 @@ class Plan:
     cpus: tuple[int, ...]
     stages: tuple[tuple[str, float], ...]
     notes: tuple[str, ...] = ()
+    trial: Trial | None = None
+
+    @property
+    def rebuild(self) -> bool:
+        """Whether every block compiles anew."""
+        return self.trial is not None and self.trial.rebuild
 
     @property
     def cells(self) -> tuple[Cell, ...]:
@@ -133,7 +141,7 @@ def _job(
     assert isinstance(one.answer, Available)
     offers = [other.name for other in working if other.info and target.precision in other.info.precisions]
     cells: dict[int, int] = {}
-    for cell in _cells(request.profile, one, target, network):
+    for cell in _cells(request, one, target, network):
         lacking = lack(one.info, device, network, target, cell.batch, offers)
         if lacking is None:
             cells[cell.batch] = len(records)
@@ -147,12 +155,15 @@ def _job(
             device=device,
             target=replace(target, batch_sizes=tuple(cells)),
             cells=cells,
+            versions=one.versions if one.versions is not None else versions(one.info.distributions),
+            python=one.python,
+            side=request.side,
         )
 
 
-def _cells(profile: Profile, one: Found, target: Target, network: Student) -> list[Cell]:
+def _cells(request: Request, one: Found, target: Target, network: Student) -> list[Cell]:
     """Give the keys of a target's cells, one per batch size."""
-    declared = one.info.options if one.info else ()
+    declared, profile = one.info.options if one.info else (), request.profile
     return [
         Cell(
             backend=one.name,
@@ -165,6 +176,7 @@ def _cells(profile: Profile, one: Found, target: Target, network: Student) -> li
             boundary=target.boundary,
             variant=variant(target.options, declared, dynamic=target.dynamic),
             network=network.role,
+            side=request.side,
         )
         for batch in target.batch_sizes
     ]

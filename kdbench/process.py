@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
@@ -44,7 +44,10 @@ Answer = TypeVar("Answer")
 
 
 class Worker:
-    """A living worker; end it with `end` or by leaving its `with` block, whatever happened."""
+    """A living worker; end it with `end` or by leaving its `with` block, whatever happened.
+
+    python: the interpreter to start it with, None for this one.
+    """
 
     def __init__(
         self,
@@ -54,6 +57,7 @@ class Worker:
         threads: int | None = None,
         cpus: Sequence[int] = (),
         memory_bytes: int | None = None,
+        python: Path | None = None,
     ) -> None:
         self.name = name
         self.log = printed
@@ -62,17 +66,20 @@ class Worker:
         self._ended = False
         self._pipe, theirs = socket.socketpair()
         bonds = Bonds(parent=os.getpid(), cpus=tuple(cpus), memory_bytes=memory_bytes)
-        command = [sys.executable, "-P", "-m", "kdbench.worker", str(theirs.fileno())]
-        with theirs, printed.open("ab") as output:
-            self._process = subprocess.Popen(
-                [*command, msgspec.json.encode(bonds).decode()],
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                pass_fds=[theirs.fileno()],
-                env=_environment(threads),
-                process_group=0,
-            )
+        command = [str(python or sys.executable), "-P", "-m", "kdbench.worker", str(theirs.fileno())]
+        with ExitStack() as undone:
+            undone.callback(self._pipe.close)
+            with theirs, printed.open("ab") as output:
+                self._process = subprocess.Popen(
+                    [*command, msgspec.json.encode(bonds).decode()],
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
+                    pass_fds=[theirs.fileno()],
+                    env=_environment(threads, foreign=python is not None),
+                    process_group=0,
+                )
+            undone.pop_all()
 
     def __enter__(self) -> Worker:
         return self
@@ -231,8 +238,12 @@ class Worker:
         return BackendError(_ending(code, self.log), phase=phase)
 
 
-def _environment(threads: int | None) -> dict[str, str]:
+def _environment(threads: int | None, *, foreign: bool) -> dict[str, str]:
+    """Give a worker's environment; what leads this interpreter to its packages would mislead another one."""
     environment = dict(os.environ)
+    if foreign:
+        for name in ("PYTHONPATH", "PYTHONHOME", "__PYVENV_LAUNCHER__"):
+            environment.pop(name, None)
     if threads is not None:
         environment.update(dict.fromkeys(THREAD_VARIABLES, str(threads)))
     return environment

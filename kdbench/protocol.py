@@ -16,8 +16,21 @@ from msgspec import Struct
 from kdbench.measure import SlicePlan
 from kdbench.spec import Available, BackendInfo, Placement, Student, Target, Unavailable
 
+NUMBER = 2
+"""Raised whenever a message changes: parent and worker may belong to two installations of kdbench."""
+
 LARGEST_BYTES = 256 << 20
 _LENGTH = struct.Struct("!I")
+
+
+class Discover(Struct, frozen=True, kw_only=True, tag=True):
+    """Ask which backends this interpreter has installed; answered by `Discovered`."""
+
+    number: int = NUMBER
+
+
+class TimeYardstick(Struct, frozen=True, kw_only=True, tag=True):
+    """Time the fixed piece of work; answered by `Gauged`. Needs no plugin."""
 
 
 class Open(Struct, frozen=True, kw_only=True, tag=True):
@@ -118,7 +131,9 @@ class Close(Struct, frozen=True, kw_only=True, tag=True):
 
 
 Request = (
-    Open
+    Discover
+    | TimeYardstick
+    | Open
     | Probe
     | Compile
     | Load
@@ -144,10 +159,40 @@ class Failed(Struct, frozen=True, kw_only=True, tag=True):
     hint: str = ""
 
 
+class Provided(Struct, frozen=True, kw_only=True):
+    """A backend that an installation provides, see `kdbench.discovery.Source`; or why it is unusable."""
+
+    name: str
+    value: str = ""
+    distribution: str = ""
+    version: str = ""
+    stamp: str = ""
+    fault: str = ""
+
+
+class Discovered(Struct, frozen=True, kw_only=True, tag=True):
+    """What an interpreter is, and the backends that it has installed."""
+
+    python: str
+    kdbench: str
+    number: int = NUMBER
+    backends: tuple[Provided, ...]
+
+
+class Gauged(Struct, frozen=True, kw_only=True, tag=True):
+    """How long a repetition of the fixed piece of work took."""
+
+    started_ns: int
+    calls: int
+    median_ns: float
+    p10_ns: float
+
+
 class Opened(Struct, frozen=True, kw_only=True, tag=True):
-    """The plugin is connected."""
+    """The plugin is connected; `versions` are those of its distributions, as the worker sees them."""
 
     info: BackendInfo
+    versions: dict[str, str]
 
 
 class Probed(Struct, frozen=True, kw_only=True, tag=True):
@@ -222,6 +267,11 @@ class Sliced(Struct, frozen=True, kw_only=True, tag=True):
     run_delay_ns: int
     switches: int
     steal_ns: int
+    other_ns: int | None = None
+    throttled_ns: int | None = None
+    first_ns: int | None = None
+    clock_mhz: float | None = None
+    temperature_c: float | None = None
 
 
 class Collected(Struct, frozen=True, kw_only=True, tag=True):
@@ -274,6 +324,8 @@ class Closed(Struct, frozen=True, kw_only=True, tag=True):
 
 Reply = (
     Failed
+    | Discovered
+    | Gauged
     | Opened
     | Probed
     | Compiled

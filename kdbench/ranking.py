@@ -10,9 +10,10 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections import defaultdict
-from collections.abc import Callable, Container, Iterable, Sequence
+from collections.abc import Callable, Collection, Container, Iterable, Sequence
 from dataclasses import dataclass
 from statistics import fmean, median, mode
+from typing import Any
 
 from msgspec.structs import replace
 
@@ -22,6 +23,9 @@ from kdbench.spec import Group, Scenario
 
 Moment = tuple[int, int, int]
 """Block, cohort and round: cells visited at one moment met the same machine."""
+
+Timed = dict[Scenario, dict[int, list[Any]]]
+"""What was timed, slices or windows, by scenario and cell."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,13 +117,29 @@ def costs_of(result: Result, scenario: Scenario, cells: Container[int]) -> Costs
     return throughput_costs(result.windows, cells)
 
 
+def _timed(result: Result) -> Timed:
+    """Sort slices and windows by cell, so that looking at each group in turn takes linear time."""
+    timed: Timed = {"latency": defaultdict(list), "throughput": defaultdict(list)}
+    for slice_ in result.slices:
+        timed["latency"][slice_.cell].append(slice_)
+    for window in result.windows:
+        timed["throughput"][window.cell].append(window)
+    return timed
+
+
+def _costs(timed: Timed, scenario: Scenario, cells: Collection[int]) -> Costs:
+    own = [one for cell in cells for one in timed[scenario].get(cell, ())]
+    return latency_costs(own, cells) if scenario == "latency" else throughput_costs(own, cells)
+
+
 def leads(result: Result) -> tuple[Lead, ...]:
     """Tell for every group who is fastest among the eligible students, and whether that is more than chance.
 
     Needs `summary` and `eligible` of the cells. Teachers are there to be compared with their students only.
     """
+    timed = _timed(result)
     return tuple(
-        _lead(result, group, cells)
+        _lead(result, group, cells, timed)
         for group, cells in _eligible(result).items()
         if group.network == "student"
     )
@@ -132,12 +152,12 @@ def gains(result: Result) -> tuple[Gain, ...]:
     """
     groups = _eligible(result)
     students = {result.cells[index].cell: index for cells in groups.values() for index in cells}
-    found = []
+    found, timed = [], _timed(result)
     for group, teachers in groups.items():
         if group.network == "student":
             continue
         fellows = groups.get(dataclasses.replace(group, network="student"), [])
-        costs = costs_of(result, group.scenario, {*teachers, *fellows})
+        costs = _costs(timed, group.scenario, {*teachers, *fellows})
         for teacher in teachers:
             student = students.get(dataclasses.replace(result.cells[teacher].cell, network="student"))
             if student is not None:
@@ -167,7 +187,7 @@ def _gain(result: Result, costs: Costs, student: int, teacher: int) -> Gain:
     )
 
 
-def _lead(result: Result, group: Group, cells: Sequence[int]) -> Lead:
+def _lead(result: Result, group: Group, cells: Sequence[int], timed: Timed) -> Lead:
     """Find the leader of one group and the runner-up.
 
     The leader is the cell whose worst pair estimate is best. It is chosen by the very data that then judge
@@ -179,7 +199,7 @@ def _lead(result: Result, group: Group, cells: Sequence[int]) -> Lead:
     else the closest of all.
     """
     confidence = 1 - 2 * (1 - stats.CONFIDENCE) / max(2, len(cells))
-    costs = costs_of(result, group.scenario, set(cells))
+    costs = _costs(timed, group.scenario, set(cells))
 
     def behind(cell: int, other: int) -> stats.Interval:
         return pair(costs, cell, other, confidence) or _by_summary(result, cell, other)

@@ -53,6 +53,11 @@ class Slice(Record, frozen=True, kw_only=True):
     switches: Count = 0
     steal_ns: Nanoseconds = 0
     leaked_ns: Nanoseconds = 0
+    other_ns: Nanoseconds | None = None
+    throttled_ns: Nanoseconds | None = None
+    first_ns: Nanoseconds | None = None
+    clock_mhz: float | None = None
+    temperature_c: float | None = None
 
 
 class Samples(Record, frozen=True, kw_only=True):

@@ -16,7 +16,7 @@ from kdbench.problems import told
 from kdbench.profile import resolve
 from kdbench.records import Result
 from kdbench.sections import BackendPlan, Plan, Profile
-from kdbench.spec import Scalar, Student
+from kdbench.spec import Scalar, SideName, Student
 from kdbench.student import embedded, open_student, teacher_of
 
 
@@ -27,6 +27,7 @@ class Request:
     options: by backend, as text or typed. budget_s: how long the whole run may take, or None.
     plugins: names to look at instead of all that are installed; None for all.
     notes: what the result shall tell of how the request came about.
+    side: which side of a trial it is. python: the interpreter whose backends are meant, None for this one.
     """
 
     student: Student
@@ -39,6 +40,8 @@ class Request:
     argv: tuple[str, ...] = ()
     plugins: tuple[str, ...] | None = None
     notes: tuple[str, ...] = ()
+    side: SideName = ""
+    python: Path | None = None
 
 
 def networks(student: Student, plan: Plan) -> tuple[Student, ...]:
@@ -92,6 +95,11 @@ def asked_before(before: Result, output: Path) -> Request:
         raise ResultError(
             f"The journal's profile is not one: {told(fault)}.", hint="Start a new run."
         ) from fault
+    if before.trial is not None:
+        raise ResultError(
+            "A trial cannot be taken up again: its blocks must follow one another.",
+            hint="Start it anew: `kdbench ab`. `kdbench compare` tells what the finished blocks say.",
+        )
     student = _opened_again(profile.plan.student)
     return Request(student=student, profile=profile, output=output, backends=profile.plan.backends)
 

@@ -6,18 +6,25 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from msgspec import structs
 
-from kdbench import log, protocol
+from kdbench import __version__, log, protocol
 from kdbench.catalogue import KNOWN, explain
-from kdbench.discovery import Fault, Source, installed, read_described, write_described
+from kdbench.discovery import (
+    Fault,
+    Interpreter,
+    Source,
+    installed,
+    read_described,
+    write_described,
+)
 from kdbench.environment import versions
-from kdbench.errors import BackendError, KdbenchError
+from kdbench.errors import BackendError, KdbenchError, UsageError
 from kdbench.orphans import orphans_adopted
 from kdbench.process import Worker, memory_limit_bytes
 from kdbench.records import BackendRecord
@@ -30,6 +37,7 @@ class Found:
     """An installed backend: where it comes from, and as far as it was asked, what it is and can.
 
     fault: why it is unusable although it is installed. `info` and `answer` are None where not known.
+    python: the interpreter that has it installed, None for this one. versions: of its distributions there.
     """
 
     name: str
@@ -37,6 +45,8 @@ class Found:
     info: BackendInfo | None = None
     answer: Available | Unavailable | None = None
     fault: Fault | None = None
+    python: Interpreter | None = None
+    versions: Mapping[str, str] | None = None
 
 
 def names(only: Sequence[str] | None = None) -> tuple[Found, ...]:
@@ -45,6 +55,44 @@ def names(only: Sequence[str] | None = None) -> tuple[Found, ...]:
     found = [Found(name, source=source) for name, source in sources.items()]
     broken = [Found(fault.name, fault=fault) for fault in faults]
     return tuple(sorted([*found, *broken], key=lambda one: one.name))
+
+
+def foreign_names(python: Path) -> tuple[Found, ...]:
+    """Name every backend that another interpreter has installed, by asking a worker of it.
+
+    Raises UsageError where it is no Python, has no kdbench, or has another one than this.
+    """
+    with orphans_adopted(), tempfile.TemporaryDirectory(prefix="kdbench-") as folder:
+        printed = Path(folder, "discover.log")
+        try:
+            with Worker("discover", printed, python=python) as worker:
+                told = worker.ask(protocol.Discover(), protocol.Discovered, "discover", Limits().describe_s)
+        except OSError as fault:
+            raise UsageError(
+                f"--python {python} cannot be started: {fault.strerror}.",
+                hint="Give the interpreter of a virtual environment, such as .venv/bin/python.",
+            ) from fault
+        except BackendError as fault:
+            lacking = b"No module named" in printed.read_bytes()
+            found = "it has no kdbench" if lacking else f"its kdbench does not answer ({fault.message})"
+            raise UsageError(
+                f"--python {python} cannot be used: {found}.",
+                hint=f"Install kdbench {__version__} and the plugin in that environment.",
+            ) from fault
+    if (told.kdbench, told.number) != (__version__, protocol.NUMBER):
+        raise UsageError(
+            f"--python {python} has kdbench {told.kdbench}, and this is {__version__}: "
+            "the harness must be the same on both sides.",
+            hint=f"Install kdbench {__version__} in that environment.",
+        )
+    return tuple(_foreign(one, Interpreter(python, told.python)) for one in told.backends)
+
+
+def _foreign(one: protocol.Provided, python: Interpreter) -> Found:
+    if one.fault:
+        return Found(one.name, fault=Fault(one.name, "discover", one.fault), python=python)
+    source = Source(one.name, one.value, one.distribution, one.version, one.stamp)
+    return Found(one.name, source=source, python=python)
 
 
 def chosen(found: Sequence[Found], named: Sequence[str]) -> tuple[Found, ...]:
@@ -84,7 +132,12 @@ def _asked(
         workers: dict[str, Worker] = {}
         for one in found:
             if one.source is not None and one.fault is None and (probe or one.info is None):
-                worker = Worker(one.name, Path(printed, f"{one.name}-probe.log"), memory_bytes=memory_bytes)
+                worker = Worker(
+                    one.name,
+                    Path(printed, f"{one.name}-probe.log"),
+                    memory_bytes=memory_bytes,
+                    python=one.python.path if one.python else None,
+                )
                 workers[one.name] = stack.enter_context(worker)
                 with suppress(BackendError):  # told when its answer is waited for
                     worker.send(opening(one.source), "import")
@@ -99,7 +152,7 @@ def _ask(one: Found, worker: Worker, folder: Path, logs: Path, limits: Limits, *
     try:
         opened = worker.receive(protocol.Opened, "import", limits.describe_s)
         write_described(folder / "described", one.source, opened.info)
-        one = replace(one, info=opened.info)
+        one = replace(one, info=opened.info, versions=opened.versions)
         if not probe:
             return one
         probed = worker.ask(protocol.Probe(), protocol.Probed, "probe", limits.probe_s)
@@ -120,14 +173,15 @@ def record(one: Found) -> BackendRecord:
     """Put what was found into the form of the result file."""
     known = KNOWN.get(one.name)
     title = one.info.title if one.info else known.title if known else ""
-    source = one.source
+    source, info = one.source, one.info
+    seen = one.versions if one.versions is not None else versions(info.distributions) if info else {}
     base = BackendRecord(
         name=one.name,
         status="available",
         title=title,
         distribution=source.distribution if source else "",
         version=source.version if source else "",
-        versions=versions(one.info.distributions) if one.info else {},
+        versions=dict(seen),
     )
     if one.fault is not None:
         kept = str(one.fault.log) if one.fault.log else ""

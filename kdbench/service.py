@@ -5,6 +5,7 @@ Runs in the worker's process only. Nothing here knows the backend's name.
 
 from __future__ import annotations
 
+import platform
 import statistics
 import time
 from collections.abc import Callable
@@ -12,14 +13,15 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-from kdbench import accuracy, measure, protocol, stats, window
+from kdbench import __version__, accuracy, measure, protocol, stats, window, yardstick
 from kdbench.backends import Backend, load_plugin
-from kdbench.discovery import Source
+from kdbench.discovery import Source, installed
+from kdbench.environment import versions
 from kdbench.errors import ContractError
 from kdbench.lane import Lane, Loaded, compare_last, infer, phase, refuse_cache, ring_for
 from kdbench.spec import Available, Pipelined
 from kdbench.student import load_evaluation
-from kdbench.usage import Usage, peak_memory_bytes, resident_bytes, usage
+from kdbench.usage import Usage, conditions, peak_memory_bytes, resident_bytes, usage
 from kdbench.wire import artifact_from_json, artifact_to_json
 
 RAW_SAMPLES = 2000
@@ -50,7 +52,36 @@ def connect(request: protocol.Open) -> tuple[Service, protocol.Opened]:
     """Import the plugin and connect it."""
     source = Source(request.name, request.value, request.distribution, request.version, "")
     service = Service(load_plugin(source))
-    return service, protocol.Opened(info=service.backend.info)
+    info = service.backend.info
+    return service, protocol.Opened(info=info, versions=versions(info.distributions))
+
+
+def discover(_: protocol.Discover) -> protocol.Discovered:
+    """Tell what this interpreter has installed, from packaging metadata alone."""
+    sources, faults = installed()
+    found = [
+        protocol.Provided(
+            name=one.name,
+            value=one.value,
+            distribution=one.distribution,
+            version=one.version,
+            stamp=one.stamp,
+        )
+        for one in sources.values()
+    ]
+    broken = [protocol.Provided(name=fault.name, fault=fault.reason) for fault in faults]
+    return protocol.Discovered(
+        python=platform.python_version(), kdbench=__version__, backends=(*found, *broken)
+    )
+
+
+def time_yardstick(_: protocol.TimeYardstick) -> protocol.Gauged:
+    """Time the fixed piece of work."""
+    with measure.collector_frozen():
+        timing = yardstick.time_yardstick()
+    return protocol.Gauged(
+        started_ns=timing.started_ns, calls=timing.calls, median_ns=timing.median_ns, p10_ns=timing.p10_ns
+    )
 
 
 def _probe(service: Service, _: protocol.Probe) -> protocol.Probed:
@@ -122,14 +153,21 @@ def _time_slice(service: Service, request: protocol.TimeSlice) -> protocol.Slice
     with measure.collector_frozen(), phase("run"):
         times = measure.time_slice(lane.runner, lane.rings[0], lane.samples, lane.plan, lane.call_ns)
     spent = usage().since(before)
+    clock_mhz, temperature_c = conditions()
     compare_last(service.loaded, lane, times.outputs)
-    shape = stats.slice_statistics(lane.samples.since(times.first))
+    values = lane.samples.since(times.first)
+    shape = stats.slice_statistics(values)
     return protocol.Sliced(
         started_ns=started,
         duration_ns=times.duration_ns,
         calls=times.calls,
         settle_calls=times.settle_calls,
         settle_ns=times.settle_ns,
+        first_ns=values[0],
+        clock_mhz=clock_mhz,
+        temperature_c=temperature_c,
+        other_ns=spent.other_ns,
+        throttled_ns=spent.throttled_ns,
         **shape,
         **_spent(spent),
     )

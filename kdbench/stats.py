@@ -145,6 +145,71 @@ def mcnemar(lost: int, gained: int) -> float:
     return min(1.0, 2 * float(betainc(discordant - fewer, fewer + 1, 0.5)))
 
 
+def holm(probabilities: Sequence[float]) -> tuple[float, ...]:
+    """Correct the probabilities of a family of tests by Holm's step-down method, in the order given.
+
+    The chance of even one false alarm among them then stays below the level, whatever the correlations.
+    """
+    count, worst = len(probabilities), 0.0
+    corrected = [1.0] * count
+    for rank, index in enumerate(sorted(range(count), key=probabilities.__getitem__)):
+        worst = max(worst, (count - rank) * probabilities[index])
+        corrected[index] = min(1.0, worst)
+    return tuple(corrected)
+
+
+def combined(parts: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    """Give standard error and degrees of freedom of a sum of independent parts: (variance, df) each.
+
+    Welch and Satterthwaite: (sum of v)^2 / sum of v^2 / df. Without any variance the least df holds.
+    """
+    variance = sum(part for part, _ in parts)
+    weight = sum(part * part / df for part, df in parts)
+    df = variance * variance / weight if weight else min(df for _, df in parts)
+    return math.sqrt(variance), df
+
+
+def t_half(error: float, df: float, confidence: float = CONFIDENCE) -> float:
+    """Give half the width of the interval that Student's t makes of a standard error."""
+    from scipy.special import stdtrit
+
+    return float(stdtrit(df, (1 + confidence) / 2)) * error
+
+
+def t_probability(estimate: float, error: float, df: float) -> float:
+    """Give the two-sided probability of an estimate at least this far from 0 where the truth is 0."""
+    if not error:
+        return 1.0 if estimate == 0 else 0.0
+    from scipy.special import stdtr
+
+    return min(1.0, 2 * float(stdtr(df, -abs(estimate) / error)))
+
+
+def blocks_needed(sd: float, half: float, most: int) -> int:
+    """Count the blocks of standard deviation `sd` whose 95 % interval is no wider than `half` on either side.
+
+    At least three, which can tell something of their scatter; at most `most`, where more would be needed.
+    """
+    low, high = 2, max(3, most)
+    if half <= 0:
+        return high
+    while high - low > 1:
+        middle = (low + high) // 2
+        enough = t_half(sd / math.sqrt(middle), middle - 1) <= half
+        low, high = (low, middle) if enough else (middle, high)
+    return high
+
+
+def clopper_pearson(successes: int, trials: int, confidence: float = CONFIDENCE) -> tuple[float, float]:
+    """Give the exact interval of a share, which agrees with the exact binomial test; 0 to 1 of no trial."""
+    from scipy.special import betaincinv
+
+    tail = (1 - confidence) / 2
+    low = float(betaincinv(successes, trials - successes + 1, tail)) if successes else 0.0
+    high = float(betaincinv(successes + 1, trials - successes, 1 - tail)) if successes < trials else 1.0
+    return low, high
+
+
 def wilson(successes: int, trials: int, confidence: float = CONFIDENCE) -> tuple[float, float]:
     """Give Wilson's score interval of a share; it stays within 0 and 1 and works for 0 and for all."""
     z = NormalDist().inv_cdf((1 + confidence) / 2)

@@ -142,10 +142,7 @@ def load_evaluation(student: Student) -> Evaluation:
 
     card = read_card(student)
     count, classes = card.data.evaluation, len(card.classes)
-    layouts: dict[str, Layout] = {"images": (card.encoding.dtype, (count, *card.inputs[0].shape))}
-    if card.data.labelled:
-        layouts["labels"] = ("int64", (count,))
-    arrays = read_npz(student.files["evaluation"], layouts)
+    arrays = read_npz(student.files["evaluation"], _evaluation_layouts(card))
     labels = arrays.get("labels")
     if labels is not None and (labels.min() < 0 or labels.max() >= classes):
         raise StudentError(f"The labels of {student.name} are not all in 0..{classes - 1}.", hint=_AGAIN)
@@ -156,6 +153,26 @@ def load_evaluation(student: Student) -> Evaluation:
     if unjudged(card):
         labels = None
     return Evaluation(inputs=(decoded(card, arrays["images"]),), labels=labels, logits=logits)
+
+
+def load_labels(student: Student) -> tuple[int, ...]:
+    """Give the right class of each image of the evaluation split; none where nobody knows or it has no sense.
+
+    No image is unpacked.
+    """
+    card = read_card(student)
+    if unjudged(card):
+        return ()
+    layouts = _evaluation_layouts(card)
+    return tuple(read_npz(student.files["evaluation"], layouts, only=("labels",))["labels"].tolist())
+
+
+def _evaluation_layouts(card: Card) -> dict[str, Layout]:
+    count = card.data.evaluation
+    layouts: dict[str, Layout] = {"images": (card.encoding.dtype, (count, *card.inputs[0].shape))}
+    if card.data.labelled:
+        layouts["labels"] = ("int64", (count,))
+    return layouts
 
 
 def load_calibration(student: Student) -> tuple[Array, ...]:

@@ -17,7 +17,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from kdbench import stats
-from kdbench.checks import TAIL_NS, judge
+from kdbench.checks import TAIL_NS, Index, index as indexed, judge
 from kdbench.journal import open_result
 from kdbench.ranking import at_settled_depth, gains, images_per_s, leads
 from kdbench.records import AccuracyRecord, CellRecord, Percentile, Result, Samples, Slice, Summary, Window
@@ -54,11 +54,12 @@ def summarise(result: Result) -> Result:
     )
     ranked = replace(result, cells=cells)
     ranked = replace(ranked, leads=leads(ranked), gains=gains(ranked))
-    return replace(ranked, cells=tuple(_checked(index, ranked) for index in range(len(cells))))
+    known = indexed(ranked)
+    return replace(ranked, cells=tuple(_checked(index, known) for index in range(len(cells))))
 
 
-def _checked(index: int, result: Result) -> CellRecord:
-    record, found = result.cells[index], judge(index, result)
+def _checked(index: int, known: Index) -> CellRecord:
+    record, found = known.result.cells[index], judge(index, known.result, known)
     others = tuple(one for one in record.checks if one.id not in {check.id for check in found})
     return replace(record, checks=(*others, *found))
 

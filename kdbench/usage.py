@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import time
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
-from kdbench.environment import steal_ns
+from kdbench import cgroup, sensors, ticks
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,31 +19,58 @@ class Usage:
 
     cpu_ns: of all threads of this process. run_delay_ns: how long they were ready but not running.
     switches: involuntary context switches. steal_ns: taken from the machine by its hypervisor.
+    other_ns: computed by everybody but this process on the CPUs that it is bound to; only differences mean
+    something. throttled_ns: for how long the control group was held back. cpus: those that it is bound to.
     """
 
     cpu_ns: int
     run_delay_ns: int
     switches: int
     steal_ns: int
+    other_ns: int | None = None
+    throttled_ns: int | None = None
+    cpus: frozenset[int] = frozenset()
 
     def since(self, earlier: Usage) -> Usage:
-        """Subtract an earlier reading; a counter that a vanished thread took along counts as zero."""
+        """Subtract an earlier reading; a counter that a vanished thread took along counts as zero.
+
+        What is not known at both ends is None, and so is `other_ns` where the process was bound anew.
+        """
+        same = self.cpus == earlier.cpus
         return Usage(
             max(0, self.cpu_ns - earlier.cpu_ns),
             max(0, self.run_delay_ns - earlier.run_delay_ns),
             max(0, self.switches - earlier.switches),
             max(0, self.steal_ns - earlier.steal_ns),
+            _grown(self.other_ns, earlier.other_ns) if same else None,
+            _grown(self.throttled_ns, earlier.throttled_ns),
+            self.cpus,
         )
 
 
 def usage() -> Usage:
     """Read the counters of this process."""
+    cpus = _bound()
+    times = ticks.read()
+    now_ns, own_ns = time.monotonic_ns(), time.process_time_ns()
+    unused_ns = ticks.unused_ns(times, cpus)
     return Usage(
-        time.process_time_ns(),
+        own_ns,
         sum(delay for _, delay in _schedstats("self")),
         resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw,
-        steal_ns() or 0,
+        ticks.stolen_ns(times) or 0,
+        None if unused_ns is None else len(cpus) * now_ns - unused_ns - own_ns,
+        cgroup.throttled_ns(),
+        cpus,
     )
+
+
+def conditions() -> tuple[float | None, float | None]:
+    """Read the mean clock of this process's CPUs (MHz) and the processor's temperature (degrees Celsius).
+
+    None for what the system does not tell. To be read just after a timed stretch, before a CPU cools down.
+    """
+    return sensors.read(_sensors(_bound()))
 
 
 def cpu_ns(pid: int) -> int:
@@ -57,6 +86,27 @@ def peak_memory_bytes() -> int | None:
 def resident_bytes() -> int | None:
     """Read this process's resident memory now."""
     return _status_bytes("VmRSS")
+
+
+def _grown(now: int | None, earlier: int | None) -> int | None:
+    return None if now is None or earlier is None else max(0, now - earlier)
+
+
+@cache
+def _sensors(cpus: frozenset[int]) -> sensors.Sensors:
+    return sensors.find(sorted(cpus))
+
+
+def _bound() -> frozenset[int]:
+    """Give the CPUs that any thread of this process may run on; a vendor may have bound single threads."""
+    if not hasattr(os, "sched_getaffinity"):
+        return frozenset()
+    cpus = set(os.sched_getaffinity(0))
+    with suppress(OSError):
+        for thread in Path("/proc/self/task").iterdir():
+            with suppress(OSError):  # a thread that has just ended
+                cpus |= os.sched_getaffinity(int(thread.name))
+    return frozenset(cpus)
 
 
 def _schedstats(pid: str) -> list[tuple[int, int]]:

@@ -90,6 +90,10 @@ def serve(pipe: socket.socket) -> None:
         try:
             if isinstance(request, protocol.Open):
                 state, reply = service.connect(request)
+            elif isinstance(request, protocol.Discover):
+                reply = service.discover(request)
+            elif isinstance(request, protocol.TimeYardstick):
+                reply = service.time_yardstick(request)
             else:
                 assert state is not None
                 reply = state.answer(request)

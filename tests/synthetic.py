@@ -6,6 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from random import Random
 
+from msgspec.structs import replace
+
 from kdbench.records import (
     AccuracyRecord,
     BackendRecord,
@@ -16,9 +18,11 @@ from kdbench.records import (
     Result,
     Run,
     Samples,
+    SideRecord,
     Slice,
     Stretch,
     Subject,
+    Trial,
     Window,
 )
 from kdbench.spec import Cell
@@ -307,3 +311,34 @@ BACKENDS = (
         fix="Install the NVIDIA driver, then: pip install 'kdbench-tensorrt[runtime]'",
     ),
 )
+
+
+def run_of(result: Result, name: str, day: int = 2, **parts) -> Result:
+    """Give a result as that of another run, with an id and a day of its own."""
+    return replace(
+        result, run=replace(result.run, id=name, started_utc=f"2026-03-{day:02}T10:15:00Z"), **parts
+    )
+
+
+def trial(
+    a_ns: float = 100_000.0,
+    b_ns: float = 100_000.0,
+    *,
+    blocks: int = 10,
+    seed: int = 1,
+    a="onnxruntime",
+    b="",
+    **parts,
+) -> Result:
+    """Give a trial of two sides of known medians, alternated on a machine whose speed wanders."""
+    placed = PlacementRecord(requested="cpu", device="cpu", precision="fp32", threads=1)
+    key = cell(a, threads=1, side="a")
+    cells = [record(key, placement=placed), record(cell(b or a, threads=1, side="b"), placement=placed)]
+    sides = (SideRecord(side="a", label="A"), SideRecord(side="b", label="B"))
+    return result(
+        cells,
+        slices=parts.pop("slices", None)
+        or slices({0: a_ns, 1: b_ns}, blocks=blocks, seed=seed, block_sd=0.004),
+        trial=Trial(sides=sides, budget_s=30.0, block_s=2.0),
+        **parts,
+    )

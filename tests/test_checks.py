@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace
 
-from kdbench.checks import RULES, judge
+from kdbench.checks import RULES, index, judge
 from kdbench.records import PlacementRecord, Stretch
 from kdbench.summary import summarise
 from tests import synthetic
@@ -51,6 +51,10 @@ def test_a_quiet_cell_has_nothing_to_doubt_and_shows_what_was_looked_at():
         ("run-delay", {"run_delay_ns": 2_000_000}, ALL_SLICES),
         ("steal", {"steal_ns": 2_000_000}, ALL_SLICES),
         ("switches", {"switches": 20}, ALL_SLICES),
+        ("first-call", {"first_ns": 1_500_000}, ALL_SLICES),
+        ("other", {"other_ns": 8_000_000}, ALL_SLICES),
+        ("throttled", {"throttled_ns": 3_000_000}, ALL_SLICES),
+        ("temperature", {"temperature_c": 95.0}, range(3, 5)),
         ("leak", {"leaked_ns": 3_000_000}, ALL_SLICES),
         ("timer", {"median_ns": 2_000.0, "p10_ns": 1_950.0}, ALL_SLICES),
     ],
@@ -65,6 +69,61 @@ def test_each_disturbance_is_told_with_its_value_and_limit(name, change, where):
 def test_what_is_far_beyond_the_limit_is_bad():
     assert judged({"run_delay_ns": 20_000_000})["run-delay"].outcome == "bad"
     assert judged({"p75_ns": 2.5e6})["spread"].outcome == "bad"
+
+
+def test_calls_that_lose_the_cpu_several_times_each_are_told_in_words_that_hold():
+    message = judged({"switches": 990})["switches"].message
+    assert message == "it lost the CPU to something else 990 times in 100 calls"
+
+
+def test_a_first_call_is_not_judged_by_a_slice_or_two():
+    assert "first-call" not in judged({"first_ns": 9_000_000}, where=range(2))
+    assert judged({"first_ns": 1_000_000})["first-call"].outcome == "ok"
+
+
+def test_a_low_clock_is_told_where_the_highest_is_known_and_an_unsteady_one_anyway():
+    known = {"cpu": {"max_mhz": 4000.0}}
+    low = judged({"clock_mhz": 2600.0}, environment=known)
+    assert low["clock"].message == "its CPUs ran 35 % below their highest clock"
+    assert low["clock-steady"].outcome == "ok"
+    assert judged({"clock_mhz": 3900.0}, environment=known)["clock"].outcome == "ok"
+    assert "clock" not in judged({"clock_mhz": 2600.0})
+    assert judged({"clock_mhz": 2600.0})["clock-steady"].value == 0
+    assert "clock-steady" not in judged()
+
+
+def test_a_clock_that_changes_during_the_run_is_told_and_one_odd_reading_is_not():
+    steady = [replace(synthetic.a_slice(0, 1e6, round=n), clock_mhz=3000.0) for n in range(24)]
+    odd = [replace(steady[0], clock_mhz=1000.0), *steady[1:]]
+    slowed = [*steady[:12], *(replace(one, clock_mhz=2500.0) for one in steady[12:])]
+    for slices, outcome in ((odd, "ok"), (slowed, "doubtful")):
+        cells = [synthetic.record(synthetic.cell("a"))]
+        found = summarise(synthetic.result(cells, slices=tuple(slices))).cells[0].checks
+        assert next(one.outcome for one in found if one.id == "clock-steady") == outcome
+
+
+@pytest.mark.parametrize(
+    ("where", "outcome", "told"),
+    [
+        (range(0), "ok", ""),
+        (range(8), "doubtful", "33 % of its blocks were under heavy contention: compare counts them as half"),
+        (range(16), "bad", "under heavy contention: compare counts its blocks as half"),
+    ],
+)
+def test_contention_is_told_and_bad_from_half_of_the_blocks_on(where, outcome, told):
+    check = judged({"steal_ns": 20_000_000}, where=where)["contention"]
+    assert (check.outcome, check.message) == (outcome, told)
+
+
+def test_all_cells_of_a_large_result_are_judged_as_each_of_them_alone():
+    cells = [
+        synthetic.record(synthetic.cell(f"b{number % 3}", batch=1 + number // 3)) for number in range(30)
+    ]
+    cohorts = [tuple(range(first, first + 3)) for first in range(0, 30, 3)]
+    slices = synthetic.slices({number: 1e6 + 1e4 * number for number in range(30)}, cohorts=cohorts)
+    result = summarise(synthetic.result(cells, slices=slices))
+    known = index(result)
+    assert [judge(cell, result, known) for cell in range(30)] == [judge(cell, result) for cell in range(30)]
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.id)

@@ -17,7 +17,7 @@ from kdbench.problems import describe, parse, problems
 from kdbench.sections import Batch, Document, Drop, Seconds
 from kdbench.spec import Precision
 
-HOUSE = ("ci", "quick", "rigorous", "standard", "sustained")
+HOUSE = ("ab", "ci", "quick", "rigorous", "standard", "sustained")
 
 
 @pytest.fixture
@@ -190,7 +190,7 @@ def test_a_question_at_the_end_of_a_sentence_bears_no_full_stop(write):
 def test_an_unknown_name_offers_the_nearest_and_a_missing_file_is_named():
     with pytest.raises(ProfileError, match=r"no profile named 'quik'.*Did you mean quick\?"):
         profile.load("quik")
-    with pytest.raises(ProfileError, match=r"no profile named 'zzz'.*There are ci, quick"):
+    with pytest.raises(ProfileError, match=r"no profile named 'zzz'.*There are ab, ci, quick"):
         profile.load("zzz")
     with pytest.raises(ProfileError, match="no profile file"):
         profile.load("nowhere/quick.toml")

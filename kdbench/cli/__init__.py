@@ -21,9 +21,15 @@ from kdbench.errors import KdbenchError
 COMMANDS: Mapping[str, tuple[str, str]] = {
     "run": ("kdbench.cli.run:command", "Time one student on every backend that works here."),
     "show": ("kdbench.cli.show:command", "Show the table of a result file or journal again."),
+    "compare": ("kdbench.cli.compare:command", "Say what changed between results, and how sure that is."),
+    "ab": ("kdbench.cli.ab:command", "Alternate two sides slice by slice: is B faster than A?"),
     "backends": (
         "kdbench.cli.backends:command",
         "Tell which backends work here, and what mends the others.",
+    ),
+    "doctor": (
+        "kdbench.cli.doctor:command",
+        "Tell what disturbs measurements here, and what this machine can tell apart.",
     ),
     "students": ("kdbench.cli.students:command", "List, show and verify student bundles."),
     "profiles": ("kdbench.cli.profiles:command", "List, show and check measurement plans."),

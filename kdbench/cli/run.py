@@ -23,7 +23,7 @@ ALONE = frozenset({"resume", "as_json", "quiet", "debug"})
 """The options that go with --resume; every other one is decided by the run that is resumed."""
 
 
-def _several(*names: str, kind: Any, metavar: str, text: str) -> Callable[[Any], Any]:
+def several(*names: str, kind: Any, metavar: str, text: str) -> Callable[[Any], Any]:
     """Declare an option that takes a comma list, and may be given again."""
     item = Several(Checked(kind, names[-1]))
     return click.option(*names, type=item, multiple=True, callback=together, metavar=metavar, help=text)
@@ -31,7 +31,7 @@ def _several(*names: str, kind: Any, metavar: str, text: str) -> Callable[[Any],
 
 @click.command(short_help="Time one student on every backend that works here.")
 @click.argument("student", required=False, metavar="[STUDENT]")
-@_several(
+@several(
     "-b",
     "--backend",
     "backends",
@@ -39,7 +39,7 @@ def _several(*names: str, kind: Any, metavar: str, text: str) -> Callable[[Any],
     metavar="NAME[,NAME]",
     text="Measure these only, and fail (exit 3) where one cannot run. [default: all that work here]",
 )
-@_several(
+@several(
     "--device", "devices", kind=Text, metavar="ID[,ID]", text="Devices by id, as `kdbench backends` has them."
 )
 @click.option(
@@ -66,9 +66,9 @@ def _several(*names: str, kind: Any, metavar: str, text: str) -> Callable[[Any],
     metavar="NAME|FILE",
     help="The measurement plan: what is measured, how often, how long. See `kdbench profiles`.",
 )
-@_several("--precision", "precisions", kind=Precision, metavar="fp32,bf16", text="Precisions to compute in.")
-@_several("--batch", "batches", kind=Batch, metavar="1,8,32", text="Batch sizes.")
-@_several(
+@several("--precision", "precisions", kind=Precision, metavar="fp32,bf16", text="Precisions to compute in.")
+@several("--batch", "batches", kind=Batch, metavar="1,8,32", text="Batch sizes.")
+@several(
     "--scenario",
     "scenarios",
     kind=Scenario,
@@ -191,7 +191,7 @@ def _measured(work: Callable[[Report], Result], output: Path, *, as_json: bool, 
     from kdbench.summary import open_summarised
 
     try:
-        with _progress(quiet=quiet) as report:
+        with progress(quiet=quiet) as report:
             result = work(report)
     except Interrupted:
         kept = journal.journal_path(output)
@@ -203,7 +203,8 @@ def _measured(work: Callable[[Report], Result], output: Path, *, as_json: bool, 
     return result
 
 
-def _progress(*, quiet: bool) -> AbstractContextManager[Report]:
+def progress(*, quiet: bool) -> AbstractContextManager[Report]:
+    """Give what a run reports its progress to: a live line on standard error, or nobody."""
     from kdbench import render
 
     return nullcontext(lambda _: None) if quiet else render.progress(render.console(stderr=True))

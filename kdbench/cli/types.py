@@ -18,6 +18,8 @@ else:
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _DURATION = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)(ms|s|m|h)", re.ASCII)
 _DROP = re.compile(r"(\d{1,3}(?:\.\d{1,9})?) ?pp", re.ASCII)
+_PERCENT = re.compile(r"(\d{1,3}(?:\.\d{1,9})?) ?%", re.ASCII)
+_OPTION = re.compile(r"([^.=\s]+)=(.*)", re.DOTALL)
 _SETTING = re.compile(r"([^.=\s]+)\.([^=\s]+)=(.*)", re.DOTALL)
 _LONGEST_S = 86_400.0
 
@@ -100,6 +102,34 @@ class Setting(ParamType):
         if not found:
             self.fail(f"{quote(value)} is not BACKEND.KEY=VALUE, such as torch-cpu.mode=compile.", param, ctx)
         return found[1], found[2], found[3]
+
+
+class Margin(ParamType):
+    """A share as a percentage, `3%`."""
+
+    name = "margin"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Give the share, from 0 to below 1."""
+        found = _PERCENT.fullmatch(str(value))
+        if not found or float(found[1]) >= 100:
+            self.fail(f"{quote(value)} is no margin such as 3%, from 0% to below 100%.", param, ctx)
+        return float(found[1]) / 100
+
+
+class Option(ParamType):
+    """An option of the backend that is meant anyway: `KEY=VALUE`."""
+
+    name = "option"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, str]:
+        """Give key and value as text."""
+        found = _OPTION.fullmatch(str(value))
+        if not found:
+            self.fail(f"{quote(value)} is not KEY=VALUE, such as num_streams=2.", param, ctx)
+        return found[1], found[2]
 
 
 class Several(ParamType):

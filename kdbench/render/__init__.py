@@ -5,9 +5,10 @@ Every text that comes from a file or a plugin is shown as it is: one line, no co
 
 from __future__ import annotations
 
+from kdbench.render.comparison import comparison as comparison
 from kdbench.render.ladder import ladder as ladder
 from kdbench.render.listing import backends as backends, plan as plan
 from kdbench.render.report import export_svg as export_svg, result as result
 from kdbench.render.terminal import console as console, progress as progress
 
-__all__ = ["backends", "console", "export_svg", "ladder", "plan", "progress", "result"]
+__all__ = ["backends", "comparison", "console", "export_svg", "ladder", "plan", "progress", "result"]

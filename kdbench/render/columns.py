@@ -9,7 +9,7 @@ from functools import partial
 from kdbench.checks import DISPATCH_NS
 from kdbench.records import AccuracyRecord, CellRecord, Percentile, Summary
 from kdbench.render.figures import aligned, plain, significant, time_unit
-from kdbench.render.rows import FASTEST, NOT_RANKED, TIED, Row, Section, network
+from kdbench.render.rows import FASTEST, NOT_RANKED, TIED, Row, Section, prefix
 from kdbench.spec import Scenario
 
 DISPATCH = "†"
@@ -76,7 +76,7 @@ def columns(section: Section) -> tuple[Column, ...]:
 
 def _backend(row: Row) -> str:
     return plain(
-        f"{network(row.cell)}{' '.join(part for part in (row.cell.backend, row.cell.variant) if part)}"
+        f"{prefix(row.cell)}{' '.join(part for part in (row.cell.backend, row.cell.variant) if part)}"
     )
 
 

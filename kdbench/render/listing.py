@@ -14,7 +14,7 @@ from rich.text import Text
 
 from kdbench.records import BackendRecord
 from kdbench.render.figures import count, duration, listed, plain
-from kdbench.render.rows import network
+from kdbench.render.rows import prefix
 from kdbench.render.verdict import lacking
 from kdbench.spec import Cell
 
@@ -87,13 +87,13 @@ def plan(console: Console, plan: Planned) -> None:
     """Show what a run would measure, in how many blocks, and how long each stage should take."""
     rows: dict[tuple[str, ...], list[Cell]] = defaultdict(list)
     for cell in plan.cells:
-        rows[cell.network, cell.backend, cell.device, cell.precision, cell.variant].append(cell)
+        rows[cell.side, cell.network, cell.backend, cell.device, cell.precision, cell.variant].append(cell)
     listing = _table("backend", "device", "precision", "batch", "scenario")
-    for (_, backend, device, precision, variant), cells in rows.items():
+    for (_, _, backend, device, precision, variant), cells in rows.items():
         sizes = sorted({cell.batch for cell in cells})
         listing.add_row(
             Text.assemble(
-                network(cells[0]), (plain(backend), "bold"), f" {plain(variant)}" if variant else ""
+                prefix(cells[0]), (plain(backend), "bold"), f" {plain(variant)}" if variant else ""
             ),
             Text(plain(device)),
             Text(precision),

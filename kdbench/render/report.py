@@ -80,6 +80,8 @@ def _heading(console: Console, result: Result) -> None:
     machine += [count(used, "thread")] if used else []
     machine += [f"profile {run.profile.get('name', 'unnamed')}", run.started_utc[:16].replace("T", " ")]
     console.print(Text(plain(" · ".join(machine)), style="dim"))
+    for one in result.trial.sides if result.trial else ():
+        console.print(Text.assemble((one.side.upper(), "bold"), f"  {plain(one.label)}"))
     if run.status == "partial":
         blocks = len({one.block for one in result.slices} | {one.block for one in result.windows})
         text = f"Partial: the run did not end. What follows rests on {count(blocks, 'finished block')}."

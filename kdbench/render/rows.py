@@ -84,7 +84,7 @@ def sections(result: Result) -> tuple[Section, ...]:
     for index, record in enumerate(result.cells):
         cell = record.cell
         if record.summary is not None:
-            own = (cell.network, cell.backend, cell.device, cell.precision, cell.variant)
+            own = (cell.side, cell.network, cell.backend, cell.device, cell.precision, cell.variant)
             rows[_setting(cell)][own][cell.scenario] = (index, record)
     leads: dict[Setting, dict[Scenario, Lead]] = defaultdict(dict)
     for lead in result.leads:
@@ -103,12 +103,13 @@ def name(cell: Cell, result: Result) -> str:
     """Name a configuration in a sentence, by no more than tells it from the others."""
     several = len({one.cell.device for one in result.cells}) > 1
     parts = [cell.backend, cell.device if several else "", cell.precision, cell.variant]
-    return plain(network(cell) + " ".join(part for part in parts if part))
+    return plain(prefix(cell) + " ".join(part for part in parts if part))
 
 
-def network(cell: Cell) -> str:
-    """Give what stands before the name of a teacher's row."""
-    return "teacher · " if cell.network == "teacher" else ""
+def prefix(cell: Cell) -> str:
+    """Give what stands before the name of a row: its side in a trial, and whether it is the teacher's."""
+    parts = [cell.side.upper(), "teacher" if cell.network == "teacher" else ""]
+    return "".join(f"{part} · " for part in parts if part)
 
 
 def threads(result: Result) -> int | None:

@@ -1,0 +1,1 @@
+"""The evidence behind kdbench's verdicts, in parts; `benchmarks/verdicts.py` is the program."""

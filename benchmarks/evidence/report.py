@@ -1,0 +1,56 @@
+"""All tables of the evidence, derived from the files of whole trials; nothing is measured."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from benchmarks.evidence import company_tables, reach, trial_tables
+from benchmarks.evidence.reading import Record
+from benchmarks.evidence.tables import Table
+from kdbench.records import BackendRecord, Result
+
+Records = Mapping[str, Record]
+
+
+def tables(records: Records) -> list[Table]:
+    """Give all tables for which something was measured."""
+    made = (
+        reach.reach(records),
+        trial_tables.lines(records),
+        trial_tables.whole(records),
+        trial_tables.drawn(records),
+        company_tables.neighbours(records),
+        company_tables.ranked(records),
+        company_tables.apart(records),
+    )
+    return [table for table in made if table.rows]
+
+
+def machine(records: Records) -> str:
+    """Say on what and when it was measured, with which versions; empty where nothing was."""
+    every = sorted(
+        (trial.result for record in records.values() for trial in record.trials),
+        key=lambda result: result.run.started_utc,
+    )
+    if not every:
+        return "Nothing was measured yet."
+    cpus = dict.fromkeys(
+        f"{cpu.get('model')}, {cpu.get('logical')} CPUs"
+        for result in every
+        if isinstance(cpu := result.environment.get("cpu"), dict)
+    )
+    versions = {
+        f"{backend.title} {backend.runtime_version}": None
+        for result in every
+        for backend in (*result.backends, *_of_sides(result))
+        if backend.runtime_version
+    }
+    students = dict.fromkeys(result.subject.student for result in every)
+    return (
+        f"{len(every)} whole trials of {', '.join(students)}, from {every[0].run.started_utc} to "
+        f"{every[-1].run.finished_utc}, on {' and '.join(cpus)}; {', '.join(versions)}."
+    )
+
+
+def _of_sides(result: Result) -> Iterable[BackendRecord]:
+    return [backend for side in result.trial.sides for backend in side.backends] if result.trial else []

@@ -1,0 +1,161 @@
+"""Were two runs of the same thing, and under the same conditions? What differs, in words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from kdbench.compare.evidence import Evidence
+from kdbench.compare.settle import versions
+from kdbench.comparison import Difference
+from kdbench.environment import MUST_AGREE
+from kdbench.records import Result
+from kdbench.strict import clean
+
+Pairs = Sequence[tuple[Evidence, Evidence]]
+
+_DEPTH = 4
+_LONGEST = 100
+_WORDS: Mapping[str, str] = {
+    "host_hash": "machine",
+    "python.version": "Python",
+    "os.distribution": "operating system",
+    "os.kernel": "kernel",
+    "os.container": "container",
+    "cpu.model": "CPU",
+    "cpu.features": "instruction sets",
+    "cpu.logical": "logical CPUs",
+    "cpu.affinity": "CPUs allowed",
+    "cpu.usable": "CPUs computed on",
+    "cpu.quota": "CPU quota",
+    "cpu.smt": "simultaneous multithreading",
+    "cpu.governor": "CPU governor",
+    "cpu.turbo": "CPU turbo",
+    "memory.limit_bytes": "memory limit in bytes",
+    "clock.source": "clock",
+    "power.on_battery": "on battery",
+}
+
+
+def mismatches(base: Result, new: Result, pairs: Pairs, *, boundaries: bool) -> tuple[str, ...]:
+    """Say, a sentence each, what makes two files not comparable; empty where they are.
+
+    boundaries: whether the files were timed at different boundaries.
+    """
+    told = []
+    if base.schema.major != new.schema.major:
+        told.append(
+            f"Base is of schema {base.schema.major} and new of {new.schema.major}: fields mean other things."
+        )
+    roles = {one.record.cell.network for pair in pairs for one in pair}
+    for role, what in (("student", "student"), ("teacher", "teacher")):
+        ours, theirs = (getattr(one.subject, f"{role}_sha256") for one in (base, new))
+        if (role in roles or role == "student") and ours != theirs:
+            names = (getattr(one.subject, role) for one in (base, new))
+            told.append(
+                f"Base measured another {what} than new: {' and '.join(map(_named, names, (ours, theirs)))}."
+            )
+    data = (base.subject.data_sha256, new.subject.data_sha256)
+    if all(data) and data[0] != data[1]:
+        told.append(f"Base was verified with other data than new: {data[0][:12]} and {data[1][:12]}.")
+    if boundaries:
+        told.append(
+            "Base and new were timed at different boundaries: one with copies to the device, one without."
+        )
+    return tuple(told)
+
+
+def _named(name: str, sha256: str) -> str:
+    return f"{clean(name)[:_LONGEST]} ({clean(sha256)[:12] or 'unknown'})"
+
+
+def differences(base: Result, new: Result, pairs: Pairs) -> tuple[Difference, ...]:
+    """List the facts that a result depends on and that are not alike: host, versions, placement."""
+    ours, theirs = dict(_leaves(base.environment)), dict(_leaves(new.environment))
+    if base is new:
+        ours = theirs = {}
+    found = [
+        Difference(what=_told(path), base=_shown(ours.get(path)), new=_shown(theirs.get(path)))
+        for path in dict.fromkeys([*ours, *theirs])
+        if any(path == fact or path.startswith(f"{fact}.") for fact in MUST_AGREE)
+        and ours.get(path) != theirs.get(path)
+    ]
+    known = {one.what for one in found}
+    found += [one for one in _of_backends(pairs) if one.what not in known]
+    return tuple(found)
+
+
+def _of_backends(pairs: Pairs) -> Iterator[Difference]:
+    """Tell, once each, by which versions and where the cells of a pair ran otherwise."""
+    told: dict[Difference, None] = {}
+    for name, base, new in _backends(pairs):
+        ours, theirs = versions(base, name), versions(new, name)
+        for part in dict.fromkeys([*ours, *theirs]):
+            if ours.get(part) != theirs.get(part):
+                what = {"runtime": name, "plugin": f"plugin of {name}"}.get(part, part)
+                told[_difference(what, ours.get(part), theirs.get(part))] = None
+    for base, new in pairs:
+        for difference in _placed(base, new):
+            told[difference] = None
+    yield from told
+
+
+def _backends(pairs: Pairs) -> Iterator[tuple[str, Evidence, Evidence]]:
+    seen = set()
+    for base, new in pairs:
+        name = base.record.cell.backend
+        if name == new.record.cell.backend and name not in seen:
+            seen.add(name)
+            yield name, base, new
+
+
+def _placed(base: Evidence, new: Evidence) -> Iterator[Difference]:
+    ours, theirs = base.record.placement, new.record.placement
+    cell, other = base.record.cell, new.record.cell
+    if ours is None or theirs is None or cell.backend != other.backend:
+        return
+    if ours.threads != theirs.threads:
+        yield _difference(f"threads of {cell.backend}", ours.threads, theirs.threads)
+    if ours.precision != theirs.precision and cell.precision == other.precision:
+        yield _difference(
+            f"precision that {cell.backend} computes {cell.precision} in", ours.precision, theirs.precision
+        )
+    if ours.provider != theirs.provider and cell.device == other.device:
+        yield _difference(f"provider of {cell.backend}", ours.provider, theirs.provider)
+    if ours.device_name != theirs.device_name and cell.device == other.device:
+        yield _difference(f"device {cell.device} of {cell.backend}", ours.device_name, theirs.device_name)
+
+
+def _difference(what: str, base: Any, new: Any) -> Difference:
+    return Difference(what=clean(what)[:_LONGEST], base=_shown(base), new=_shown(new))
+
+
+def _leaves(tree: Mapping[str, Any], prefix: str = "", depth: int = _DEPTH) -> Iterator[tuple[str, Any]]:
+    """Give each fact with its path; what is nested deeper than any fact of kdbench stays as it is."""
+    for key, value in tree.items():
+        if isinstance(value, Mapping) and depth:
+            yield from _leaves(value, f"{prefix}{key}.", depth - 1)
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _told(path: str) -> str:
+    for prefix in ("versions.", "variables."):
+        path = path.removeprefix(prefix)
+    return clean(_WORDS.get(path, path))[:_LONGEST]
+
+
+def _shown(value: Any) -> str:
+    if value is None or value == "":
+        return "unknown"
+    if isinstance(value, list):
+        return clean(", ".join(_shown(one) for one in _few(value)))[:_LONGEST]
+    return clean(
+        {True: "yes", False: "no"}.get(value, str(value)) if isinstance(value, bool) else str(value)
+    )[:_LONGEST]
+
+
+def _few(values: Iterable[Any]) -> Iterator[Any]:
+    for number, value in enumerate(values):
+        if number < _LONGEST and not isinstance(value, list | Mapping):
+            yield value

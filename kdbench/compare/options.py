@@ -1,0 +1,39 @@
+"""What is compared and by which margins: the options of a comparison as inert data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from kdbench.compare.spread import Floors, no_floors
+from kdbench.metric import Metric
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """How results are compared.
+
+    metrics: names of those that are looked at, empty for all that exist. margin: for metrics of time, in
+    place of their own. gates: the metrics that alone decide the exit code, with their margins; empty for
+    all. allow_mismatch: judge even what was not the same thing. floors: gives what self-tests stored.
+    """
+
+    metrics: tuple[str, ...] = ()
+    margin: float | None = None
+    gates: Mapping[str, float] = field(default_factory=dict)
+    allow_mismatch: bool = False
+    floors: Floors = no_floors
+
+    def margin_of(self, metric: Metric) -> float:
+        """Give the margin by which a metric is judged."""
+        if metric.name in self.gates:
+            return self.gates[metric.name]
+        return self.margin if self.margin is not None and metric.timed else metric.margin
+
+    def asks_for(self, metric: Metric) -> bool:
+        """Tell whether a metric was named: then it is worth telling why there is nothing of it."""
+        return metric.name in self.metrics or metric.name in self.gates
+
+    def wants(self, metric: Metric) -> bool:
+        """Tell whether a metric is looked at."""
+        return not self.metrics or self.asks_for(metric)

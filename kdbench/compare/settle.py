@@ -1,0 +1,126 @@
+"""About how long a trial would take to decide what two results leave open, and the command that does it."""
+
+from __future__ import annotations
+
+import math
+import shlex
+from dataclasses import dataclass
+
+from kdbench import stats
+from kdbench.compare.evidence import Evidence
+from kdbench.compare.spread import Spread
+from kdbench.records import Result
+
+LONGEST_S = 3600.0
+"""More than an hour is not told any closer."""
+
+STEP_S = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """What a trial of two cells needs: how its blocks scatter, how long one takes, and what differs.
+
+    block_sd: of the log ratio of one block where this comparison does not know it itself.
+    """
+
+    base: Evidence
+    new: Evidence
+    block_sd: float
+    block_s: float
+
+
+def trial(base: Evidence, new: Evidence, spread: Spread) -> Trial:
+    """Say what a trial would need; the rehearsal of one that was run is known best."""
+    rehearsed = base.result.trial.block_s if base.result.trial else None
+    return Trial(base, new, spread.block_sd, rehearsed or spread.block_s)
+
+
+def settling(
+    wanted: Trial, estimate: float | None, block_sd: float | None, margin: float
+) -> tuple[float, str]:
+    """Give the seconds, at most an hour, and the command.
+
+    estimate, margin: in log terms. A change beyond the margin needs an interval that excludes none; one
+    within it needs an interval that stays within the margin. The estimate is taken for the truth; None
+    stands for that of two runs, which is no truth: there the interval has to be as narrow as the margin.
+    """
+    size = 0.0 if estimate is None else abs(estimate)
+    half = size if size > margin else margin - size
+    most = max(3, math.ceil(LONGEST_S / wanted.block_s))
+    blocks = stats.blocks_needed(wanted.block_sd if block_sd is None else block_sd, half, most)
+    seconds = min(LONGEST_S, blocks * wanted.block_s)
+    return seconds, command(wanted.base, wanted.new, seconds)
+
+
+def command(base: Evidence, new: Evidence, seconds: float) -> str:
+    """Give the `kdbench ab` command that alternates two cells; empty for what no trial takes.
+
+    That is a teacher, and shapes that are not fixed.
+    """
+    ours, theirs = base.record.cell, new.record.cell
+    dynamic = any("shapes=dynamic" in one.variant.split(",") for one in (ours, theirs))
+    if dynamic or "teacher" in (ours.network, theirs.network):
+        return ""
+    words = ["kdbench", "ab", *_students(base, new), "-b", _either(ours.backend, theirs.backend)]
+    if (ours.device, theirs.device) != ("cpu", "cpu"):
+        words += ["--device", _either(ours.device, theirs.device)]
+    if (ours.precision, theirs.precision) != ("fp32", "fp32"):
+        words += ["--precision", _either(ours.precision, theirs.precision)]
+    words += _options(ours.variant, theirs.variant)
+    words += ["--batch", str(ours.batch), "--threads", str(ours.threads)]
+    if ours.scenario != "latency":
+        words += ["--scenario", ours.scenario]
+    if _unlike_versions(base, new):
+        words += ["--python", "BASE_ENV/bin/python", "--python", "NEW_ENV/bin/python"]
+    words += ["--budget", f"{STEP_S * math.ceil(seconds / STEP_S)}s"]
+    return shlex.join(words)
+
+
+def _students(base: Evidence, new: Evidence) -> list[str]:
+    """Name one student, or two where they differ, even where they are called the same."""
+    if base.subject.student_sha256 == new.subject.student_sha256:
+        return [base.subject.student]
+    names = [base.subject.student, new.subject.student]
+    return names if names[0] != names[1] else [f"BASE/{names[0]}", f"NEW/{names[1]}"]
+
+
+def _either(base: str, new: str) -> str:
+    return base if base == new else f"{base},{new}"
+
+
+def _options(base: str, new: str) -> list[str]:
+    """Give the options that differ to their side, those alike to both."""
+    ours, theirs = (tuple(word for word in variant.split(",") if word) for variant in (base, new))
+    words = []
+    for option in ours:
+        words += ["-o" if option in theirs else "--a", option]
+    for option in theirs:
+        if option not in ours:
+            words += ["--b", option]
+    return words
+
+
+def _unlike_versions(base: Evidence, new: Evidence) -> bool:
+    """Tell whether the same backend ran by two versions of anything: then a trial takes two environments."""
+    backend = base.record.cell.backend
+    return backend == new.record.cell.backend and versions(base, backend) != versions(new, backend)
+
+
+def versions(found: Evidence, backend: str) -> dict[str, str]:
+    """Give the versions that a backend ran by: its runtime's, its plugin's, its distributions', Python's."""
+    python, backends = _python(found.result), found.result.backends
+    for side in found.result.trial.sides if found.result.trial else ():
+        if side.side == found.record.cell.side:
+            python, backends = side.python or python, side.backends or backends
+    for one in backends:
+        if one.name == backend:
+            told = {"runtime": one.runtime_version, "plugin": one.version, **one.versions}
+            return {name: version for name, version in {**told, "Python": python}.items() if version}
+    return {}
+
+
+def _python(result: Result) -> str:
+    told = result.environment.get("python")
+    version = told.get("version") if isinstance(told, dict) else None
+    return version if isinstance(version, str) else ""

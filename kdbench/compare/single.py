@@ -1,0 +1,86 @@
+"""Findings that rest on no block: accuracy, label flips, and what was observed once or is exact."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+from kdbench.compare import accuracy
+from kdbench.compare.effect import Effect
+from kdbench.compare.evidence import Evidence, once as observed
+from kdbench.compare.options import Options
+from kdbench.compare.verdict import Finding
+from kdbench.metric import Metric
+from kdbench.records import AccuracyRecord, CellRecord
+
+
+def spoiled(base: CellRecord, new: CellRecord) -> str:
+    """Say why what two cells cost is not judged; empty where it is."""
+    for side, record in (("base", base), ("new", new)):
+        if record.status == "invalid":
+            return f"its answers are wrong in {side}"
+        if record.eligible is False:
+            return f"its answers are wrong in {side}: less accurate than is allowed"
+    return ""
+
+
+def top1(metric: Metric, base: Evidence, new: Evidence, options: Options) -> Finding | None:
+    """Compare the accuracy, by the predictions; None where neither side has any and nobody asked."""
+    ours, theirs = base.record.accuracy, new.record.accuracy
+    if ours is None and theirs is None and not options.asks_for(metric):
+        return None
+    finding = Finding(metric=metric, margin=options.margin_of(metric), base=_share(ours), new=_share(theirs))
+    found = accuracy.top1(base, new)
+    if isinstance(found, str):
+        return replace(finding, forced="not comparable", reason=found)
+    return replace(finding, effect=found)
+
+
+def _share(found: AccuracyRecord | None) -> float | None:
+    known = found is not None and found.correct is not None and found.images
+    return 100 * found.correct / found.images if known else None  # type: ignore[union-attr,operator]
+
+
+def flips(metric: Metric, base: Evidence, new: Evidence, options: Options) -> Finding | None:
+    """Compare how many labels differ from the reference; half a percent more of the images is still none."""
+    ours, theirs = base.record.accuracy, new.record.accuracy
+    why = accuracy.unlike_data(base, new)
+    margin = options.margin_of(metric)
+    if ours is None or theirs is None:
+        if not options.asks_for(metric):
+            return None
+        return Finding(metric=metric, margin=margin, forced="not comparable", reason=why)
+    if metric.name not in options.gates:
+        margin = max(margin, accuracy.FLIPS_SHARE * ours.images)
+    return Finding(
+        metric=metric,
+        margin=margin,
+        base=float(ours.flips),
+        new=float(theirs.flips),
+        effect=Effect(estimate=float(theirs.flips - ours.flips)),
+        forced="not comparable" if why else None,
+        reason=why,
+    )
+
+
+def once(metric: Metric, base: Evidence, new: Evidence, options: Options) -> Finding | None:
+    """Compare two observations by the margin alone; what is shown and not judged says so."""
+    ours, theirs = observed(metric, base.record), observed(metric, new.record)
+    finding = Finding(
+        metric=metric, margin=options.margin_of(metric), floor=metric.floor, base=ours, new=theirs
+    )
+    if ours is None or theirs is None:
+        why = "it was not measured on both sides"
+        return replace(finding, forced="not comparable", reason=why) if options.asks_for(metric) else None
+    if ours <= 0 or theirs <= 0:
+        if abs(theirs - ours) <= metric.floor:
+            return replace(finding, forced="same")
+        why = f"a ratio needs more than {min(ours, theirs):g} {metric.unit}"
+        return replace(finding, forced="not comparable", reason=why)
+    finding = replace(finding, effect=Effect(estimate=math.log(theirs / ours), blocks=(1, 1)))
+    if why := spoiled(base.record, new.record):
+        return replace(finding, forced="not comparable", reason=why)
+    if not metric.judged and metric.name not in options.gates:
+        why = "one observation, which is shown and not judged"
+        return replace(finding, forced="inconclusive", reason=why)
+    return finding
