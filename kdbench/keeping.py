@@ -73,4 +73,5 @@ def finish(output: Path, path: Path) -> Result:
 
 
 def logs(output: Path) -> Path:
+    """Say where the logs of workers that fail are kept: beside the result."""
     return output.with_name(f"{output.stem}.logs")

@@ -63,8 +63,8 @@ def run(
 ) -> Result:
     """Measure both sides and write the result file, which holds both.
 
-    announce: told once how many blocks there will be, before the
-    first. admit: may refuse the plan, by raising. Raises Interrupted when the user stops it; a side that fails is a record in the result.
+    announce: told once how many blocks there will be, before the first. admit: may refuse the plan, by
+    raising. Raises Interrupted when the user stops it; a side that fails is a record in the result.
     """
     with guarded(request.output) as folder:
         whole = _plan(request, logs(request.output), report)

@@ -17,6 +17,7 @@ from kdbench import activity, cli, environment, floors, surroundings
 from kdbench.activity import Activity, Sample
 from kdbench.cli import doctor as cli_doctor
 from kdbench.doctor import Facts, Finding, examine
+from kdbench.errors import Interrupted
 from kdbench.records import BackendRecord, Floor
 from kdbench.render import doctor as render
 from kdbench.surroundings import Place
@@ -322,7 +323,7 @@ def test_what_can_be_told_apart_is_a_row_a_backend_and_thread_count():
     assert rows[0][1:8] == ["1", "1.0", "%", "0.4", "%", "36", "%"]
     assert "unknown" in rows[1]
     assert "1000" in rows[2]
-    assert "1 of 12 sittings said so falsely" in " ".join(text.split())
+    assert "1 of 12 sittings saw a difference all the same" in " ".join(text.split())
     assert "Slower drift is not seen" in " ".join(text.split())
 
 
@@ -394,3 +395,24 @@ def test_what_makes_no_sense_is_refused_in_one_sentence(call, words, told, code)
     assert done.exit_code == code, done.output
     assert told in done.stderr
     assert "Traceback" not in done.output
+
+
+def test_a_cache_folder_that_cannot_be_had_is_a_finding_and_no_crash(call, monkeypatch, tmp_path):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("KDBENCH_CACHE", str(tmp_path / "file" / "below"))
+    done = call()
+    assert done.exit_code == 0, done.output
+    assert "cannot be used" in done.stdout
+    assert "which backends work" in done.stdout
+    assert "no backend works here" not in done.stdout
+
+
+def test_an_interrupted_self_test_says_that_what_was_finished_is_kept(call, monkeypatch):
+    def interrupted(*_, **__):
+        raise Interrupted("Interrupted.", hint="Go on with a file that is gone.")
+
+    monkeypatch.setattr(cli_doctor, "_tested", interrupted)
+    done = call("--selftest")
+    assert done.exit_code == 130
+    assert "The sittings that were finished are kept." in done.stderr
+    assert "gone" not in done.stderr

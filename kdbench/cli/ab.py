@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -190,16 +191,10 @@ def _request(
         ("-b", backends),
         ("--device", devices),
         ("--precision", precisions),
-        ("--python", pythons),
     ):
         if len(given) > 2:
             raise UsageError(f"{name} is given {len(given)} times, and a trial has two sides.")
-    if len(pythons) == 1:
-        _, own = None, pythons[0]
-        sides: tuple[Path | None, ...] = (None, own)
-    else:
-        sides = pythons or (None, None)
-    requests = []
+    sides, requests = interpreters(pythons), []
     for number, own_options in enumerate((only_a, only_b)):
         backend = backends[min(number, len(backends) - 1)]
         made = build(
@@ -218,7 +213,7 @@ def _request(
             with_teacher=False,
             **asked,
         )
-        requests.append(replace(made, python=_located(sides[number])))
+        requests.append(replace(made, python=sides[number]))
     a, b = requests
     return TrialRequest(
         a=a, b=b, output=a.output, budget_s=None if blocks else budget or 30.0, blocks=blocks, rebuild=rebuild
@@ -229,12 +224,18 @@ def _pick(given: tuple[Any, ...], number: int) -> tuple[Any, ...]:
     return given[min(number, len(given) - 1) :][:1]
 
 
-def _located(python: Path | None) -> Path | None:
+def interpreters(pythons: Sequence[Path]) -> tuple[Path | None, Path | None]:
+    """Give the interpreter of each side, None for this one; one alone is B's."""
+    if len(pythons) > 2:
+        raise UsageError(f"--python is given {len(pythons)} times, and a trial has two sides.")
+    located = [_located(python) for python in pythons]
+    return (located[-2] if len(located) > 1 else None), (located[-1] if located else None)
+
+
+def _located(python: Path) -> Path:
     """Check that an interpreter is a file that may be run; a bare name is not looked up."""
     import os
 
-    if python is None:
-        return None
     if not python.is_file() or not os.access(python, os.X_OK):
         raise UsageError(
             f"--python {python} is no program that can be run.",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from kdbench.cli.types import Margin
+from kdbench.cli.types import Duration, Margin
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -49,6 +49,28 @@ ACROSS = ("backend", "device", "precision", "variant", "threads")
 )
 @click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
 @click.option(
+    "--remeasure", is_flag=True, help="Measure both again, alternated, where all of it can be had here."
+)
+@click.option(
+    "--student",
+    "students",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    metavar="DIR",
+    help="With --remeasure: a bundle that a file was measured with; may be given again.",
+)
+@click.option(
+    "--python",
+    "pythons",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    metavar="PYTHON",
+    help="With --remeasure: the interpreter of base; given again, of new. Given once it is new's.",
+)
+@click.option(
+    "--budget", type=Duration(), metavar="30s", help="With --remeasure: time for the blocks.  [default: 30s]"
+)
+@click.option(
     "--output", type=click.Path(path_type=Path), metavar="FILE", help="Where it goes; never overwritten."
 )
 @click.pass_context
@@ -62,6 +84,10 @@ def command(
     as_json: bool,
     output: Path | None,
     strict: bool,
+    remeasure: bool,
+    students: tuple[Path, ...],
+    pythons: tuple[Path, ...],
+    budget: float | None,
     **asked: Any,
 ) -> None:
     r"""Compare NEW, and each further result, with BASE: cell by cell, metric by metric, against a margin.
@@ -86,12 +112,38 @@ def command(
     form = _form(form, as_json=as_json, output=output)
     _refuse_existing(output)
     options = _options(**asked)
-    judged = compare.compare_named(words, options, key=key, strict=strict)
+    if remeasure:
+        from kdbench.cli.remeasuring import remeasured
+
+        judged = remeasured(
+            words,
+            options,
+            strict=strict,
+            students=students,
+            pythons=pythons,
+            budget=budget,
+            quiet=form != "table",
+        )
+    else:
+        _refuse_idle(students=students, pythons=pythons, budget=budget)
+        judged = compare.compare_named(words, options, key=key, strict=strict)
     if form in FORMATS[4:]:
         _print(_exported(words, form), output)
     else:
         show(judged, form, output)
     ctx.exit(judged.exit_code)
+
+
+def _refuse_idle(**given: Any) -> None:
+    """Refuse what only --remeasure listens to."""
+    from kdbench.errors import UsageError
+
+    for name, value in given.items():
+        if value:
+            raise UsageError(
+                f"--{name.rstrip('s')} is for --remeasure, which is not given.",
+                hint="Add --remeasure to measure again; without it, only the files are read.",
+            )
 
 
 def show(judged: Report, form: str, output: Path | None = None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,7 @@ import click
 
 from kdbench.cli.run import several
 from kdbench.cli.types import Duration
-from kdbench.errors import UsageError
+from kdbench.errors import Interrupted, UsageError
 from kdbench.sections import Batch, Text, Threads
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ def command(ctx: click.Context, /, *, selftest: bool, strict: bool, as_json: boo
     if not as_json:
         _show(facts, findings)
     with hidden_plugins_told():
-        tested = _tested(facts, quiet=as_json, **asked) if selftest else None
+        tested = _kept(facts, quiet=as_json, **asked) if selftest else None
     _tell(facts, findings, tested, as_json=as_json)
     bad = any(one.outcome == "bad" for one in findings) or bool(tested and tested.failures)
     ctx.exit(int(strict and bad))
@@ -100,15 +101,17 @@ def _looked(*, quiet: bool) -> tuple[Facts, tuple[Finding, ...]]:
     before = activity.sample()
     time.sleep(LOOK_S)
     now = activity.between(before, activity.sample())
-    with progress(quiet=quiet) as report:
+    records = None
+    with progress(quiet=quiet) as report, suppress(UsageError):  # the cache, which is a finding of its own
         records = bench.survey(probe=True, report=report, plugins=plugins())
+    vendors = {name for one in records or () for name in one.versions}
     facts = Facts(
-        environment=environment.host(name for one in records for name in one.versions),
+        environment=environment.host(vendors),
         activity=now,
         backends=records,
         results=surroundings.results_place(),
         cache=surroundings.cache_place(),
-        rivals=surroundings.rivals({name for one in records for name in one.versions}),
+        rivals=surroundings.rivals(vendors),
         floors_fault=floors.opened().fault,
     )
     return facts, examine(facts)
@@ -120,8 +123,17 @@ def _show(facts: Facts, findings: Sequence[Finding]) -> None:
 
     console = render.console(stderr=False)
     doctor.machine(console, facts)
-    doctor.backends(console, facts.backends)
+    doctor.backends(console, facts.backends or ())
     doctor.findings(console, findings)
+
+
+def _kept(facts: Facts, **asked: Any) -> SelfTest:
+    """Make the self-test; of one that is interrupted the finished sittings are kept."""
+    try:
+        return _tested(facts, **asked)
+    except Interrupted:
+        told = "Interrupted. The sittings that were finished are kept."
+        raise Interrupted(told, hint="`kdbench doctor` shows what they tell.") from None
 
 
 def _tested(facts: Facts, *, quiet: bool, budget: float | None, **asked: Any) -> SelfTest:
@@ -132,7 +144,7 @@ def _tested(facts: Facts, *, quiet: bool, budget: float | None, **asked: Any) ->
 
     cores = len(environment.usable_cores())
     with tempfile.TemporaryDirectory(prefix="kdbench-") as folder:
-        requests = _requests(facts.backends, Path(folder), cores, quiet=quiet, **asked)
+        requests = _requests(facts.backends or (), Path(folder), cores, quiet=quiet, **asked)
         taken = 0
         with progress(quiet=quiet) as report:
 
@@ -252,7 +264,7 @@ def _print(
     told = {
         "machine": facts.environment,
         "activity": facts.activity,
-        "backends": [strict.plain(one) for one in facts.backends],
+        "backends": [strict.plain(one) for one in facts.backends or ()],
         "findings": findings,
         "floors": known,
         "selftest": tested,

@@ -34,7 +34,7 @@ def build(*, writing: bool, quiet: bool, profile: str, output: Path | None, **as
             "--blocks and --budget exclude each other.", hint="Give the one that matters to you."
         )
     plan = _resolved(profile, **asked)
-    target = _output(output, plan.name, writing=writing)
+    target = output_path(output, plan.name, writing=writing)
     student = nursery.find(
         plan.plan.student,
         weights=asked["weights"],
@@ -125,7 +125,7 @@ def _options(settings: tuple[tuple[str, str, str], ...]) -> Mapping[str, Mapping
     return options
 
 
-def _output(output: Path | None, profile: str, *, writing: bool) -> Path:
+def output_path(output: Path | None, profile: str, *, writing: bool) -> Path:
     """Decide where the result goes, and refuse a place that will not take it before anything runs."""
     path = results.default_path(None, profile, datetime.now(UTC)) if output is None else output
     if not writing:

@@ -12,7 +12,7 @@ from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from itertools import combinations, pairwise
 
-from kdbench.compare.assemble import means, overall, source
+from kdbench.compare.assemble import overall, source
 from kdbench.compare.effect import Effect, of_estimates
 from kdbench.compare.evidence import Evidence, evidence, values
 from kdbench.compare.findings import clock_ns
@@ -79,7 +79,6 @@ def across(result: Result, key: str, options: Options | None = None, *, file: st
         new=source(result, "other", file),
         across=key,
         rows=tuple(rows),
-        means=means(rows) if len(winners) == 1 else (),
         overtakings=tuple(_overtakings(pairs, changes, key)),
         notes=(*_left_out(found), *alone),
         verdict=overall(rows, options),
@@ -188,6 +187,8 @@ def _overtakings(pairs: Sequence[_Pair], changes: Sequence[Change], key: str) ->
     lines: dict[Hashable, list[tuple[int, float, bool, Cell, Cell]]] = defaultdict(list)
     for pair, change in zip(pairs, changes, strict=True):
         first, second, cost = pair.base.record.cell, pair.new.record.cell, pair.cost
+        if min(first.batch, second.batch) < 1:
+            continue  # no scale has a place for it
         if str(getattr(first, key)) > str(getattr(second, key)):
             first, second, cost = second, first, -cost
         alike = tuple(getattr(first, name) for name in names)
@@ -195,7 +196,7 @@ def _overtakings(pairs: Sequence[_Pair], changes: Sequence[Change], key: str) ->
         lines[line].append((first.batch, cost, change.verdict in ("better", "worse"), first, second))
     for points in lines.values():
         for below, above in pairwise(sorted(points, key=lambda point: point[0])):
-            if below[1] * above[1] < 0:
+            if below[1] * above[1] < 0 and below[0] < above[0]:
                 yield _overtaking(below, above)
 
 

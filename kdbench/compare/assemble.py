@@ -35,7 +35,7 @@ def assemble(pairs: Pairs, setting: Setting, comparison: Comparison, notes: Iter
         comparison,
         rows=tuple(rows),
         means=means(rows),
-        notes=(*notes, *of_changes(judged)),
+        notes=(*notes, *(() if refused else of_changes(judged))),
         verdict="not comparable" if refused else overall(rows, setting.options),
     )
 

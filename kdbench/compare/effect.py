@@ -112,10 +112,14 @@ def _weight(blocks: Iterable[int], contended: Collection[int]) -> float:
 
 
 def _part(logs: Logs, weight: float) -> Part | None:
-    """Give the variance of a mean over blocks, None where fewer than two replications are left."""
-    if len(logs) < 2 or weight < 2:
+    """Give the variance of a mean over blocks and its degrees of freedom, None where nothing is known of it.
+
+    Two blocks need to be whole. More of them leave at least one degree of freedom, however contended: the
+    interval is then wider than that of two whole ones.
+    """
+    if len(logs) < 2 or (len(logs) == 2 and weight < 2):
         return None
-    return stdev(logs.values()) ** 2 / weight, weight - 1
+    return stdev(logs.values()) ** 2 / weight, max(1.0, weight - 1)
 
 
 def _between_runs(spreads: tuple[Spread, Spread]) -> list[Part]:

@@ -174,7 +174,7 @@ def _of_loads(found: Evidence) -> Values:
         return Values()
     if min(later) <= 0:
         return Values(fault=f"loading took {min(later)} ns, which cannot be")
-    return Values(median(later), {number: math.log(one) for number, one in enumerate(later)})
+    return Values(median(later), {number: math.log(one) for number, one in enumerate(later, start=1)})
 
 
 _READERS: dict[str, Callable[[Evidence], Values]] = {

@@ -89,9 +89,9 @@ def _by_p10(judged: Judged) -> str:
         return ""
     row, finding, change = apart[0]
     return (
-        f"{_in_rows([one for one, _, _ in apart])} median and fastest tenth of the calls disagree, so "
-        f"that not the code alone changed: {row.new} by {100 * ((change.effect or 1) - 1):+.1f} % and "
-        f"{100 * (ratio(finding.p10 or 0.0) - 1):+.1f} %."
+        f"{_in_rows([one for one, _, _ in apart])} median and fastest tenth of the calls disagree: it "
+        f"is a change of the slower calls, or of the machine's state; {row.new} changed by "
+        f"{100 * ((change.effect or 1) - 1):+.1f} % and {100 * (ratio(finding.p10 or 0.0) - 1):+.1f} %."
     )
 
 

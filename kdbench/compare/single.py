@@ -75,8 +75,8 @@ def once(metric: Metric, base: Evidence, new: Evidence, options: Options) -> Fin
     if ours <= 0 or theirs <= 0:
         if abs(theirs - ours) <= metric.floor:
             return replace(finding, forced="same")
-        why = f"a ratio needs more than {min(ours, theirs):g} {metric.unit}"
-        return replace(finding, forced="not comparable", reason=why)
+        why = f"there is no ratio to {min(ours, theirs):g} {metric.unit}"
+        return replace(finding, forced="worse" if theirs > ours else "better", reason=why)
     finding = replace(finding, effect=Effect(estimate=math.log(theirs / ours), blocks=(1, 1)))
     if why := spoiled(base.record, new.record):
         return replace(finding, forced="not comparable", reason=why)

@@ -35,12 +35,12 @@ class Finding:
 class Facts:
     """All that is known. environment: what `environment.host` gives. rivals: see `surroundings.rivals`.
 
-    floors_fault: why earlier self-tests cannot be read.
+    backends: None where they could not be asked. floors_fault: why earlier self-tests cannot be read.
     """
 
     environment: Mapping[str, Any]
     activity: Activity
-    backends: Sequence[BackendRecord] = ()
+    backends: Sequence[BackendRecord] | None = ()
     results: Place
     cache: Place
     rivals: Sequence[tuple[str, Sequence[str]]] = ()

@@ -23,12 +23,13 @@ SWAPPED = 0.05
 
 def backends(facts: Facts) -> Iterator[Finding]:
     """Tell which backends are broken, and which packages lie over each other."""
-    working = [one for one in facts.backends if one.status == "available"]
-    if not working:
+    if facts.backends is None:
+        yield unknown("backends", "which backends work", "they cannot be asked without a cache folder")
+    elif not any(one.status == "available" for one in facts.backends):
         yield Finding(
             "backends", "bad", "no backend works here", "`kdbench backends` says what each one needs"
         )
-    for one in facts.backends:
+    for one in facts.backends or ():
         if one.status == "failed":
             fix = plain(one.fix) or (f"its log says more: {plain(one.log)}" if one.log else "")
             yield Finding("broken", "bad", f"{plain(one.name)} is broken: {plain(one.reason)}", fix)

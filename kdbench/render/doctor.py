@@ -158,8 +158,8 @@ def _explained(known: Sequence[Floor], alarms: Sequence[tuple[int, int]]) -> lis
     if alarms:
         (plainly, of), (beyond, _) = alarms
         lines.append(
-            f"Nothing differed in this self-test: {plainly} of {count(of, 'sitting')} said so falsely "
-            f"(5 % are due), {beyond} by more than {percent(MARGIN)}."
+            f"Both sides were alike: {plainly} of {count(of, 'sitting')} saw a difference all the same "
+            f"(5 % are due), {beyond} of them beyond {percent(MARGIN)}."
         )
     return lines
 
