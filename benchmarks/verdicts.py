@@ -7,8 +7,9 @@
 
 Every trial is one command of kdbench in processes of its own, and leaves one file in the folder of its line.
 What is there is not measured again: stop it with Ctrl-C, and start it again by the same command. The trials
-of all lines take turns, so that stopping early leaves each line done in part. All of it takes about an hour.
-Nothing else may run beside it.
+of all lines take turns, so that stopping early leaves each line done in part. A trial that fails is repeated,
+and leaves a note which the tables count. All of it takes about an hour and a quarter; nothing else may run
+beside it.
 
 Backends whose truth is known are distributions that wrap a real plugin, see `benchmarks/evidence/doubles.py`.
 """
@@ -18,6 +19,7 @@ from __future__ import annotations
 import argparse
 import signal
 import sys
+import textwrap
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -89,7 +91,7 @@ def _measure_all(folder: Folder, wanted: Sequence[Line], limit_min: float) -> bo
             measure(folder, line)
         except TrialFailed as fault:
             failures[line.name] = failures.get(line.name, 0) + 1
-            _tell(f"{line.name}: the trial failed, {fault}")
+            _tell(f"{line.name}: the trial failed, which is noted: {fault}")
             continue
         failures[line.name] = 0
         states[line.name] = _progress(folder, line)
@@ -106,9 +108,10 @@ def _given_up(state: Progress, failures: dict[str, int]) -> bool:
 
 def _show(folder: Folder, wanted: Sequence[Line], *, markdown: bool) -> None:
     from benchmarks.evidence import report
+    from benchmarks.evidence.tables import WIDTH
 
     records = {line.name: reading.read(folder, line) for line in wanted}
-    print(report.machine(records), end="\n\n")
+    print(textwrap.fill(report.machine(records), WIDTH), end="\n\n")
     for table in report.tables(records):
         print(table.markdown() if markdown else table.text(), end="\n\n")
 

@@ -53,6 +53,8 @@ def resume(path: Path, report: Report | None = None) -> Result:
     kept = journal.journal_path(output)
     with guarded(output) as folder:
         before = journal.fold(kept)
+        if before.trial is not None and _all_blocks(before, journal.finished(kept)):
+            return finish(output, kept)
         request = asked_before(before, output)
         planned = make_plan(request, logs(request.output), report)
         refuse_other_conditions(before, planned, request)
@@ -76,6 +78,14 @@ def exit_code(result: Result, named: Sequence[str] = ()) -> int:
     own = [one for one in result.cells if one.cell.network == "student"]
     measured = {one.cell.backend for one in own if one.status == "measured"}
     return int(bool(bad) or any(name not in measured for name in named) or not measured)
+
+
+def _all_blocks(before: Result, done: journal.Finished) -> bool:
+    """Tell whether a trial had all its blocks, and lacks nothing but its result file."""
+    blocks = before.run.profile.get("latency", {}).get("blocks")
+    scenarios = {one.cell.scenario for one in before.cells if one.pair is not None}
+    counts = {scenario: {block for name, block, _ in done if name == scenario} for scenario in scenarios}
+    return bool(scenarios) and all(len(found) == blocks for found in counts.values())
 
 
 def _latest_ns(result: Result) -> int:

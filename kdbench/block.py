@@ -203,12 +203,22 @@ def _window(site: Site, member: Member, batch: int, place: Mapping[str, int]) ->
     with blamed(site, member, batch):
         member.worker.resume()
         if cell not in site.ledger.depths:
-            site.ledger.depths[cell] = _find_depth(site, member, batch)
+            depth = _find_depth(site, member, batch)
+            site.ledger.depths.update(dict.fromkeys([cell, *_alike(site, member, batch)], depth))
         windowed = _ask_window(site, member, batch, site.plan.profile.throughput.window_s)
         member.worker.pause()
         depth = site.ledger.depths[cell]
         found.append(Window(cell=cell, depth=depth, **place, **_facts(site, windowed)))
     return found
+
+
+def _alike(site: Site, member: Member, batch: int) -> Iterator[int]:
+    """Give the other side's cell where it is the same thing: unlike depths would be a difference."""
+    own = member.job
+    for job in site.plan.jobs:
+        same = (job.source.name, job.device, job.target) == (own.source.name, own.device, own.target)
+        if own.pair is not None and job.pair == own.pair and job is not own and same and batch in job.cells:
+            yield job.cells[batch]
 
 
 def _find_depth(site: Site, member: Member, batch: int) -> int:

@@ -17,7 +17,10 @@ Verdict = Literal["better", "worse", "same", "inconclusive", "not comparable"]
 Scale = Literal["ratio", "points", "count"]
 
 VERDICTS: tuple[Verdict, ...] = ("worse", "not comparable", "inconclusive", "better", "same")
-"""In the order in which they matter to whoever asks."""
+"""The gravest first, as the exit codes are: 1, 4, then 5 with `--strict` or 0, and 0.
+
+So it is between comparisons. Within one, a change that is not comparable gives way to any that was judged.
+"""
 
 MAJOR, MINOR = 1, 0
 
@@ -30,7 +33,7 @@ class Format(Record, frozen=True, kw_only=True, omit_defaults=False):
     minor: int = MINOR
 
 
-class Source(Record, frozen=True, kw_only=True):
+class Source(Record, frozen=True, kw_only=True, omit_defaults=False):
     """One side as a whole: the file that it comes from, and the run in it.
 
     label: what tables call it (`base`, `new`, or the label of a trial's side).
@@ -47,7 +50,7 @@ class Source(Record, frozen=True, kw_only=True):
     side: str = ""
 
 
-class Change(Record, frozen=True, kw_only=True):
+class Change(Record, frozen=True, kw_only=True, omit_defaults=False):
     """One metric of one cell: what it was, what it is, and what that means.
 
     metric: `latency.p50`, `throughput`, `accuracy.top1`, … as `kdbench.metric` lists them.
@@ -55,8 +58,11 @@ class Change(Record, frozen=True, kw_only=True):
     scale: how `effect`, `low`, `high`, `margin` and `detectable` are meant. `ratio`: new over base, margins
         as a share (0.03). `points`: new less base in percentage points. `count`: new less base.
     low, high: 95 % interval of `effect`, from blocks, never from calls; None where none can be given.
-    p: two-sided probability of no difference; p_holm: the same, corrected for all that were looked at.
-    blocks: replications of base and new. paired: whether neighbouring slices of one run were compared.
+    p: two-sided probability of no difference; p_holm: the same, corrected for all that count or, of what is
+        only shown beside them, for all of that. Cells that gave the same answers are one question.
+    blocks: replications of base and new: blocks, of what is paired those that both have; the images of an
+        accuracy; 1 of what was observed once; 0 where there is nothing to count.
+    paired: whether piece was held against piece: neighbouring slices of one run, or image against image.
     floor: a difference below it, in `unit`, is none, whatever its share.
     detectable: smallest change that these data could have shown, on the scale of `margin`.
     run_sd: standard deviation between runs that widened the interval, in log terms; run_sd_from says where
@@ -91,7 +97,7 @@ class Change(Record, frozen=True, kw_only=True):
     command: str = ""
 
 
-class Row(Record, frozen=True, kw_only=True):
+class Row(Record, frozen=True, kw_only=True, omit_defaults=False):
     """One cell that both sides have, with what became of each metric that either has."""
 
     base: Cell
@@ -128,7 +134,7 @@ class Overtaking(Record, frozen=True, kw_only=True):
 
     first, second: `first` is better up to batch `below`, `second` from batch `above` on.
     about: the batch size at which they are even, by interpolation on logarithmic scales.
-    real: whether both leads are more than chance.
+    real: whether both leads are more than chance, by `p_holm` below 5 %, be they ever so small.
     """
 
     scenario: Scenario
@@ -140,11 +146,14 @@ class Overtaking(Record, frozen=True, kw_only=True):
     real: bool
 
 
-class Comparison(Record, frozen=True, kw_only=True):
+class Comparison(Record, frozen=True, kw_only=True, omit_defaults=False):
     """Base against new.
 
     mismatches: what makes the two not comparable, a sentence each; judged all the same where `allowed`.
-    verdict: the first of `VERDICTS` that any judged change has.
+    verdict: the gravest of what counts for the exit code: of the gated metrics, else of all that are judged,
+        and of the status. `not comparable` where none of it was judged, or some gate had nothing to judge.
+        Across one file nothing has become worse or better: there it is `same` where every row is decided,
+        whoever leads, and `inconclusive` where one is open; of its rows, `worse` means behind the leader.
     """
 
     base: Source
@@ -161,14 +170,16 @@ class Comparison(Record, frozen=True, kw_only=True):
     verdict: Verdict = "same"
 
 
-class Report(Record, frozen=True, kw_only=True):
+class Report(Record, frozen=True, kw_only=True, omit_defaults=False):
     """All comparisons of one command, each of one file with the first, and the exit code that follows.
 
     gates: the metrics and margins that decide the exit code, as they were asked for; empty for all.
+    metrics: those that alone were looked at, beside the gates; empty for all.
     """
 
     schema: Format = field(default_factory=Format)
     comparisons: tuple[Comparison, ...] = ()
     gates: dict[str, float] = field(default_factory=dict)
+    metrics: tuple[str, ...] = ()
     strict: bool = False
     exit_code: int = 0

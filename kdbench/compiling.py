@@ -66,6 +66,7 @@ def artifact_key(job: Job) -> str:
             "device": asdict(job.device),
             "cpu": [cpu.describe()[fact] for fact in ("model", "features")],
             "python": job.python.version if job.python else platform.python_version(),
+            "interpreter": str(job.python.path) if job.python else "",
             "machine": platform.machine(),
         }
     )

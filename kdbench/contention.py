@@ -17,10 +17,10 @@ SPREAD = 2.0
 """p75 / p25 of the calls of a slice: the best sign of a disturbed slice, see `docs/measuring.md`."""
 
 RUN_DELAY = 0.10
-"""Share of a slice for which the cell was ready to run and had no CPU."""
+"""Share of the CPU time that the cell wanted for which it was ready to run and had no CPU."""
 
 STEAL = 0.10
-"""Share of a slice that the hypervisor took."""
+"""Share of that time that the hypervisor took."""
 
 OTHER = 0.20
 """CPU time of everybody else on the cell's CPUs, see `other_share`."""
@@ -47,27 +47,33 @@ def contended_share(slices: Sequence[Slice]) -> float | None:
 
 
 def share(slices: Sequence[Slice], counter: str) -> float | None:
-    """Give what a counter grew by during these slices, over their duration; None where it was not kept."""
+    """Give what a counter grew by during these slices, over their time; None where it was not kept."""
     known = [one for one in slices if getattr(one, counter) is not None]
-    duration = sum(one.duration_ns for one in known)
+    duration = sum(one.duration_ns + one.settle_ns for one in known)
     return sum(getattr(one, counter) for one in known) / duration if duration else None
 
 
-def other_share(slices: Sequence[Slice]) -> float | None:
-    """Give the CPU time of everybody else on the cell's CPUs, over the cell's own or the time that passed.
+def wanted_share(slices: Sequence[Slice], counter: str) -> float | None:
+    """Give what was lost of the CPU time that the cell wanted: `run_delay_ns` or `steal_ns`.
 
-    The longer one counts: many threads meet more of everybody else than one does, and are disturbed no more.
-    None where it is not known.
+    Both grow with the number of threads, as what was computed does, so the share does not. None where the
+    system does not tell what was computed.
     """
+    computed, lost = sum(one.cpu_ns for one in slices), sum(getattr(one, counter) for one in slices)
+    return lost / (computed + lost) if computed else None
+
+
+def other_share(slices: Sequence[Slice]) -> float | None:
+    """Give the share of the cell's CPUs that everybody else used; None where it is not known."""
     known = [one for one in slices if one.other_ns is not None]
-    passed = max(sum(one.duration_ns for one in known), sum(one.cpu_ns for one in known))
+    passed = sum(one.duration_ns + one.settle_ns for one in known)
     return sum(one.other_ns or 0 for one in known) / passed if passed else None
 
 
 def _contended(slices: Sequence[Slice]) -> bool:
     if median(one.p75_ns / max(1.0, one.p25_ns) for one in slices) > SPREAD:
         return True
-    found = (share(slices, "run_delay_ns"), share(slices, "steal_ns"), other_share(slices))
+    found = (*(wanted_share(slices, name) for name in ("run_delay_ns", "steal_ns")), other_share(slices))
     return any(
         value is not None and value > limit
         for value, limit in zip(found, (RUN_DELAY, STEAL, OTHER), strict=True)

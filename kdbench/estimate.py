@@ -56,11 +56,11 @@ def stages(profile: Profile, jobs: Sequence[Job]) -> tuple[tuple[str, float], ..
 
 def within(budget_s: float, profile: Profile, jobs: Sequence[Job]) -> Profile:
     """Choose the number of blocks that fits a budget, at least one of each kind."""
-    one = _with_blocks(profile, 1)
+    one = with_blocks(profile, 1)
     found = dict(stages(one, jobs))
     per_block = found.get("latency blocks", 0.0) + found.get("throughput blocks", 0.0)
     rest = budget_s - (sum(found.values()) - per_block)
-    return _with_blocks(one, min(MOST_BLOCKS, max(1, int(rest / per_block))) if per_block else 1)
+    return with_blocks(one, min(MOST_BLOCKS, max(1, int(rest / per_block))) if per_block else 1)
 
 
 def notes(budget_s: float | None, profile: Profile, seconds: float) -> tuple[str, ...]:
@@ -82,7 +82,8 @@ def _block_s(jobs: Sequence[Job], scenario: Scenario, cell_s: float) -> float:
     return sum(START_S + len(job.cells) * cell_s for job in members)
 
 
-def _with_blocks(profile: Profile, blocks: int) -> Profile:
+def with_blocks(profile: Profile, blocks: int) -> Profile:
+    """Give the profile with so many blocks of either kind."""
     latency = structs.replace(profile.latency, blocks=blocks)
     return structs.replace(
         profile, latency=latency, throughput=structs.replace(profile.throughput, blocks=blocks)

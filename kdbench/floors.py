@@ -17,7 +17,7 @@ from typing import Annotated
 
 from msgspec import Meta, Struct, field
 
-from kdbench import cache, environment, results, stats, strict
+from kdbench import cache, cpu, environment, results, stats, strict
 from kdbench.errors import KdbenchError, ResultError
 from kdbench.raw import Count
 from kdbench.records import Floor
@@ -39,7 +39,7 @@ _HASH = re.compile(r"[0-9a-f]{8,64}")
 class Sitting(Struct, frozen=True, kw_only=True):
     """One run of one thing as two, side by side.
 
-    student: sha256 of what was measured, or its beginning. threads: how many there were, in fact.
+    cpu: what it ran on, see `processor`. student: sha256 of what was measured, or its beginning. threads: how many there were, in fact.
     ratios: log(a / b) of each block. levels: the log of each side's own median (ns a call, or an image).
     """
 
@@ -49,6 +49,7 @@ class Sitting(Struct, frozen=True, kw_only=True):
     scenario: Scenario
     batch: Annotated[int, Meta(ge=1)]
     threads: Annotated[int, Meta(ge=1)]
+    cpu: str = ""
     student: str = ""
     runtime_version: str = ""
     kdbench: str = ""
@@ -72,16 +73,32 @@ class Kept(Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, slots=True)
 class Store:
-    """What is kept about one machine; `fault` says in a sentence why nothing could be read."""
+    """What is kept about one machine; `fault` says in a sentence why nothing could be read.
+
+    newer: whether a newer kdbench wrote it; then it must stay as it is.
+    """
 
     path: Path | None
     sittings: tuple[Sitting, ...] = ()
     fault: str = ""
+    newer: bool = False
 
 
 def load(host_hash: str | None = None) -> tuple[Floor, ...]:
-    """Give the floors of a machine, None for this one; none where nothing can be read. Never raises."""
-    return derive(opened(host_hash).sittings)
+    """Give the floors of a machine, None for this one; none where nothing can be read. Never raises.
+
+    Names such as `localhost` are many machines': of this one's, only what its own CPUs gave counts.
+    """
+    found = opened(host_hash).sittings
+    if host_hash is None or host_hash == environment.host_hash():
+        here = processor()
+        found = tuple(one for one in found if one.cpu in ("", here))
+    return derive(found)
+
+
+def processor() -> str:
+    """Name the CPUs that are computed on here: model, and how many."""
+    return f"{cpu.describe()['model']}, {len(environment.usable_cores())}"
 
 
 def opened(host_hash: str | None = None) -> Store:
@@ -96,7 +113,8 @@ def opened(host_hash: str | None = None) -> Store:
     except OSError as fault:
         return Store(None, fault=f"The self-tests of this machine cannot be read: {fault.strerror}.")
     if kept.format > FORMAT:
-        return Store(path, fault=f"{path} was written by a newer kdbench, and its self-tests are not used.")
+        told = f"{path} was written by a newer kdbench, and its self-tests are not used."
+        return Store(path, fault=told, newer=True)
     return Store(path, kept.sittings)
 
 
@@ -107,6 +125,8 @@ def add(sittings: Iterable[Sitting]) -> Path:
     """
     store, path = opened(), _path(None)
     assert path is not None  # this machine's own hash is one
+    if store.newer:
+        raise ResultError(store.fault, hint="Upgrade kdbench, or set KDBENCH_CACHE to another folder.")
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         if store.fault and path.exists():

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kdbench.errors import UsageError
-from kdbench.export.tidy import ROWS, What, select
+from kdbench.export.tidy import ROWS, What, columns, select
 from kdbench.records import Result
 from kdbench.summary import open_summarised
 
@@ -41,6 +41,9 @@ def to_dataframe(result: Result | Sequence[Result], what: What = "cells") -> Dat
     except ImportError:
         raise UsageError("A data frame needs pandas.", hint="Install it: pip install pandas") from None
     results = [result] if isinstance(result, Result) else list(result)
-    frame = DataFrame([row for one in results for row in select(one, what)])
+    rows = [row for one in results for row in select(one, what)]
+    frame = DataFrame(rows, columns=list(columns(what)))
+    if not rows:
+        return frame
     # A column that nobody filled holds objects; as numbers it can be computed with like any other.
     return frame.astype(dict.fromkeys(frame.columns[frame.isna().all()], float))

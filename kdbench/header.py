@@ -79,4 +79,5 @@ def subject(student: Student, card: Card) -> Subject:
 
 
 def _environment(planned: Plan) -> dict[str, object]:
-    return environment.host({name for one in planned.jobs for name in one.info.distributions})
+    here = [one.info for one in planned.jobs if one.python is None]
+    return environment.host({name for info in here for name in info.distributions})

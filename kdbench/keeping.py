@@ -43,16 +43,22 @@ def room_made(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def guarded(output: Path) -> Iterator[Path]:
-    """Give a folder for logs; end every process, and turn an interruption into a sentence."""
+def guarded(output: Path, *, resumable: bool = True) -> Iterator[Path]:
+    """Give a folder for logs; end every process, and turn an interruption into a sentence.
+
+    resumable: whether what was interrupted can be taken up again, or only looked at.
+    """
     path = journal.journal_path(output)
     with tempfile.TemporaryDirectory(prefix="kdbench-") as folder, heard_once():
         try:
             with orphans_adopted():
                 yield Path(folder)
         except KeyboardInterrupt:
+            if not resumable and path.exists() and not journal.finished(path):
+                path.unlink()
             kept = f"What was finished is in {path}." if path.exists() else "Nothing was measured yet."
-            hint = f"Go on with: kdbench run --resume {path}" if path.exists() else ""
+            how = "Go on with: kdbench run --resume" if resumable else "What it tells: kdbench compare"
+            hint = f"{how} {path}" if path.exists() else ""
             raise Interrupted(f"Interrupted. {kept}", hint=hint) from None
 
 

@@ -73,6 +73,20 @@ class Ledger:
                 fault = BackendError("No block was finished with it.", phase="run")
                 self.fail([index], fault, None)
 
+    def forget_rehearsals(self) -> None:
+        """Keep of each cell what the first, cold rehearsal told of its first output, and the verification.
+
+        Blocks then count from there, and whether warm-up settled is asked of them alone.
+        """
+        for index, record in enumerate(self.records):
+            first = record.first_output
+            if first is not None:
+                cold = structs.replace(
+                    first, load_ns=first.load_ns[:1], call_ns=first.call_ns[:1], warm_ns=None
+                )
+                self.update(index, first_output=cold)
+            self.update(index, warm_up_settled=None)
+
     def changes(self) -> dict[int, CellRecord]:
         """Give the records that changed since this was asked last."""
         changed = {index: self.records[index] for index in sorted(self._changed)}

@@ -28,8 +28,8 @@ class Metric:
     floor: an absolute difference, in `unit`, below which there is none, whatever its share.
     origin: how values are got. `slices`: log of slice medians, a block's median. `calls`: a block's
         percentile of all calls of its slices. `tail`: a percentile of an uninterrupted stretch. `windows`:
-        log of images per second, a block's mean. `loads`: each process after the first. `predictions`: paired
-        images. `flips`: images. `once`: one observation, or exact, so that the margin alone decides.
+        log of images per second, a block's mean. `loads`: each process but the cold one. `predictions`:
+        paired images. `flips`: images. `once`: one observation, or exact, so that the margin alone decides.
     scenario: of the cells that have it, None for any.
     timed: whether `--margin` is meant for it. judged: whether it counts unless it is asked for by name.
     """
@@ -108,8 +108,16 @@ _ALL = (
     ),
     Metric(name="memory.peak", title="peak memory", unit="bytes", margin=0.05, floor=1e6, origin="once"),
     Metric(name="artifact.bytes", title="artifact", unit="bytes", margin=0.01, floor=1e3, origin="once"),
-    Metric(name="load.time", title="load", unit="ns", margin=0.10, floor=5e6, origin="loads"),
-    Metric(name="compile.time", title="compile", unit="s", margin=0.10, origin="once", judged=False),
+    Metric(name="load.time", title="load", unit="ns", margin=0.10, floor=5e6, origin="loads", judged=False),
+    Metric(
+        name="compile.time",
+        title="compile",
+        unit="s",
+        margin=0.10,
+        floor=0.1,
+        origin="once",
+        judged=False,
+    ),
 )
 
 METRICS: Mapping[str, Metric] = MappingProxyType({metric.name: metric for metric in _ALL})

@@ -12,7 +12,7 @@ from kdbench.errors import BackendUnavailable, UsageError
 from kdbench.job import Job
 from kdbench.options import check_options
 from kdbench.records import BackendRecord, CellRecord, Trial
-from kdbench.request import Request, networks
+from kdbench.request import Request, homeless, networks
 from kdbench.roster import Found, record
 from kdbench.sections import BackendPlan, Profile
 from kdbench.spec import Available, Cell, Device, Scenario, Student, Target, Unavailable, variant
@@ -174,7 +174,7 @@ def _cells(request: Request, one: Found, target: Target, network: Student) -> li
             depth=1 if target.scenario == "latency" else profile.throughput.depth,
             threads=profile.plan.threads,
             boundary=target.boundary,
-            variant=variant(target.options, declared, dynamic=target.dynamic),
+            variant=homeless(variant(target.options, declared, dynamic=target.dynamic)),
             network=network.role,
             side=request.side,
         )

@@ -37,7 +37,13 @@ GLANCE_S = 0.25
 """A worker that takes longer to answer is looked at this often: is it alive, is it flooding its log?"""
 
 PATIENCE_S = 5.0
-LIMITED_BY = {"import": "describe", "check": "run", "close": "run"}
+LIMITED_BY = {
+    "import": "describe",
+    "discover": "describe",
+    "yardstick": "describe",
+    "check": "run",
+    "close": "run",
+}
 """Phases that have no time limit of their own, and whose they share."""
 
 Answer = TypeVar("Answer")

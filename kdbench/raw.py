@@ -12,6 +12,12 @@ from msgspec import Meta, Struct
 
 Count = Annotated[int, Meta(ge=0)]
 Nanoseconds = Annotated[int, Meta(ge=0)]
+Estimate = Annotated[float, Meta(ge=0, le=1e18)]
+"""Nanoseconds of a statistic; 30 years at most, so that arithmetic with it stays within numbers."""
+
+Seconds = Annotated[float, Meta(ge=0, le=1e9)]
+Deviation = Annotated[float, Meta(ge=0, le=100)]
+"""A standard deviation in log terms."""
 
 
 class Record(Struct, frozen=True, omit_defaults=True):
@@ -26,7 +32,7 @@ class Slice(Record, frozen=True, kw_only=True):
     cpu_ns: CPU time of the worker's whole process during the slice.
     run_delay_ns: how long its threads were runnable but not running. switches: involuntary ones.
     steal_ns: time the hypervisor took from this machine's CPUs. leaked_ns: CPU time that the other
-    workers of the block used meanwhile. other_ns: CPU time that everybody but this worker used on its CPUs
+    workers of the block used meanwhile. other_ns: CPU time that everybody but this worker used on its CPUs, the mean over them
     (in clock ticks, usually 10 ms). throttled_ns: time for which the control group was kept from running.
     first_ns: the first timed call. clock_mhz, temperature_c: read just after the slice.
     """
@@ -122,5 +128,5 @@ class Yardstick(Record, frozen=True, kw_only=True):
     after: bool = False
     started_ns: Nanoseconds
     calls: Count
-    median_ns: float
-    p10_ns: float
+    median_ns: Estimate
+    p10_ns: Estimate

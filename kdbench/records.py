@@ -14,9 +14,11 @@ from msgspec import field
 
 from kdbench.raw import (
     Count as Count,
+    Deviation as Deviation,
     Nanoseconds as Nanoseconds,
     Record as Record,
     Samples as Samples,
+    Seconds as Seconds,
     Slice as Slice,
     Stretch as Stretch,
     Window as Window,
@@ -119,7 +121,7 @@ class ArtifactRecord(Record, frozen=True, kw_only=True):
 
     key: str
     bytes: Count
-    compile_s: float
+    compile_s: Seconds
     cached: bool
 
 
@@ -212,7 +214,10 @@ class MemoryRecord(Record, frozen=True, kw_only=True):
 
 
 class CellRecord(Record, frozen=True, kw_only=True):
-    """One cell: its key, what became of it, and all that was found out about it beside raw timings."""
+    """One cell: its key, what became of it, and all that was found out about it beside raw timings.
+
+    pair: in a trial, the number that it shares with the cell of the other side that it is held against.
+    """
 
     cell: Cell
     status: Status
@@ -226,6 +231,7 @@ class CellRecord(Record, frozen=True, kw_only=True):
     first_output: FirstOutput | None = None
     memory: MemoryRecord | None = None
     warm_up_settled: bool | None = None
+    pair: Count | None = None
     eligible: bool | None = None
     summary: Summary | None = None
     checks: tuple[Check, ...] = ()
@@ -294,7 +300,7 @@ class Trial(Record, frozen=True, kw_only=True):
 
     sides: tuple[SideRecord, SideRecord]
     budget_s: float | None = None
-    block_s: float | None = None
+    block_s: Seconds | None = None
     rebuild: bool = False
 
 
@@ -312,10 +318,10 @@ class Floor(Record, frozen=True, kw_only=True):
     batch: int
     threads: int
     runtime_version: str = ""
-    block_sd: float
+    block_sd: Deviation
     blocks: Count
-    block_s: float
-    run_sd: float | None = None
+    block_s: Seconds
+    run_sd: Deviation | None = None
     runs: Count = 0
     since_utc: str = ""
     until_utc: str = ""

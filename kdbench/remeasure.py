@@ -17,13 +17,13 @@ from msgspec import structs
 from kdbench import nursery
 from kdbench.errors import ResultError, StudentError, UsageError
 from kdbench.plan import Plan
-from kdbench.profile import load
+from kdbench.profile import load, resolve
 from kdbench.records import BackendRecord, Result
 from kdbench.request import Request
 from kdbench.sections import BackendPlan, Profile
 from kdbench.spec import Cell, Student
 from kdbench.student import embedded, open_student
-from kdbench.trial import TrialRequest
+from kdbench.trial import BUDGET_S, TrialRequest
 
 ASK = "Give --python of an environment that has it, once for each file."
 
@@ -34,15 +34,22 @@ def trial_request(
     *,
     students: Sequence[Path] = (),
     pythons: Sequence[Path | None] = (None, None),
-    budget_s: float | None = None,
-    blocks: int | None = None,
+    budget_s: float = BUDGET_S,
+    plugins: tuple[str, ...] | None = None,
+    argv: tuple[str, ...] = (),
 ) -> TrialRequest:
     """Ask for a trial whose sides are what base and new measured, as far as both have it.
 
     students: folders of bundles to look for the files' students in, beside those with a name. pythons: the
-    interpreters of base and new, None for this one. Raises UsageError where the files have no cell in
+    interpreters of base and new, None for this one. plugins, argv: as of any request. Raises UsageError where the files have no cell in
     common, or a student cannot be had.
     """
+    for result in results:
+        if result.trial is not None:
+            raise UsageError(
+                f"Run {result.run.id} is a trial already: it holds both sides.",
+                hint="`kdbench compare FILE` says its verdict again.",
+            )
     common = _common(results)
     sides = [
         Request(
@@ -52,11 +59,13 @@ def trial_request(
             backends=tuple(dict.fromkeys(cell.backend for cell in common)),
             options=_options(result, common),
             python=python,
+            plugins=plugins,
+            argv=argv,
             notes=(f"Measured again from run {result.run.id} of {result.run.started_utc}.",),
         )
         for result, python in zip(results, pythons, strict=True)
     ]
-    return TrialRequest(a=sides[0], b=sides[1], output=output, budget_s=budget_s, blocks=blocks)
+    return TrialRequest(a=sides[0], b=sides[1], output=output, budget_s=budget_s)
 
 
 def refuse_other_versions(results: Sequence[Result], plan: Plan) -> None:
@@ -81,8 +90,8 @@ def _differing(told: BackendRecord, here: BackendRecord) -> str:
         *((name, version, here.versions.get(name, "")) for name, version in told.versions.items()),
     ]
     for what, then, now in pairs:
-        if then and now and then != now:
-            return f"{what} {then}, and {now} is here"
+        if then and then != now:
+            return f"{what} {then}, and {f'{now} is here' if now else 'it is not here'}"
     return ""
 
 
@@ -131,26 +140,29 @@ def _candidates(name: str, students: Sequence[Path]) -> Iterator[Student]:
 def _profile(result: Result, common: Sequence[Cell]) -> Profile:
     """Take what spans the cells from the file, and how they are alternated from the profile `ab`."""
     cells = list(common)
-    base = load("ab")
     plan = structs.replace(
-        base.plan,
+        load("ab").plan,
+        shapes="dynamic" if "shapes=dynamic" in cells[0].variant else "static",
+        boundary=cells[0].boundary,
+    )
+    # Numbers from a file are checked as those of a command line are.
+    base = resolve(
+        structs.replace(load("ab"), plan=plan),
         student=result.subject.student,
-        backends=tuple(dict.fromkeys(cell.backend for cell in cells)),
         precisions=tuple(dict.fromkeys(cell.precision for cell in cells)),
         batches=tuple(sorted({cell.batch for cell in cells})),
         scenarios=tuple(dict.fromkeys(cell.scenario for cell in cells)),
         threads=cells[0].threads,
-        boundary=cells[0].boundary,
-        shapes="dynamic" if "shapes=dynamic" in cells[0].variant else "static",
     )
+    names = tuple(dict.fromkeys(cell.backend for cell in cells))
     own = {
         name: BackendPlan(
             precisions=tuple(dict.fromkeys(cell.precision for cell in cells if cell.backend == name)),
             devices=tuple(dict.fromkeys(cell.device for cell in cells if cell.backend == name)),
         )
-        for name in plan.backends
+        for name in names
     }
-    return structs.replace(base, plan=plan, backends=own)
+    return structs.replace(base, plan=structs.replace(base.plan, backends=names), backends=own)
 
 
 def _options(result: Result, common: Sequence[Cell]) -> dict[str, dict[str, Any]]:
@@ -160,4 +172,12 @@ def _options(result: Result, common: Sequence[Cell]) -> dict[str, dict[str, Any]
     except msgspec.ValidationError as fault:
         raise ResultError(f"The profile of run {result.run.id} is not one: {fault}.") from fault
     names = {cell.backend for cell in common}
-    return {name: dict(own.options) for name, own in told.items() if name in names and own.options}
+    options = {name: dict(own.options) for name, own in told.items() if name in names and own.options}
+    for name, own_options in options.items():
+        for key, value in own_options.items():
+            if isinstance(value, str) and any(mark in value for mark in "/\\~"):
+                raise ResultError(
+                    f"Run {result.run.id} sets {name}.{key} to a path, and no path from a file is opened.",
+                    hint=f"Type it yourself: kdbench ab -b {name} -o {key}=…",
+                )
+    return options

@@ -73,7 +73,7 @@ def foreign_names(python: Path) -> tuple[Found, ...]:
                 hint="Give the interpreter of a virtual environment, such as .venv/bin/python.",
             ) from fault
         except BackendError as fault:
-            lacking = b"No module named" in printed.read_bytes()
+            lacking = b"No module named 'kdbench'" in printed.read_bytes()
             found = "it has no kdbench" if lacking else f"its kdbench does not answer ({fault.message})"
             raise UsageError(
                 f"--python {python} cannot be used: {found}.",

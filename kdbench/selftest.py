@@ -14,11 +14,12 @@ from dataclasses import dataclass
 
 from kdbench.errors import BackendError, BackendUnavailable, UsageError
 from kdbench.figures import count, duration
-from kdbench.floors import FEWEST_RUNS, Sitting
+from kdbench.floors import FEWEST_RUNS, Sitting, processor
 from kdbench.header import now as utc_now
 from kdbench.ranking import costs_of
 from kdbench.records import CellRecord, Result, Slice, Window
 from kdbench.request import Request
+from kdbench.spec import Scenario
 
 BLOCKS = 3
 """Of one sitting: the fewest that an interval can be made of."""
@@ -129,7 +130,6 @@ def _sitting(result: Result, a: int, b: int, cores: int) -> Sitting | None:
     ratios = tuple(costs_of(result, one.cell.scenario, {a, b}).direct(a, b).values())
     if one.status != "measured" or two.status != "measured" or None in levels or not ratios:
         return None
-    trial = result.trial
     versions = {known.name: known.runtime_version for known in result.backends}
     return Sitting(
         utc=utc_now(),
@@ -138,11 +138,12 @@ def _sitting(result: Result, a: int, b: int, cores: int) -> Sitting | None:
         scenario=one.cell.scenario,
         batch=one.cell.batch,
         threads=_threads(one, cores),
+        cpu=processor(),
         student=result.subject.student_sha256[:16],
         runtime_version=versions.get(one.cell.backend, ""),
         kdbench=result.run.kdbench,
         ratios=ratios,
-        block_s=(trial.block_s if trial else None) or _block_s(result, a, b),
+        block_s=_block_s(result, one.cell.scenario),
         levels=(levels[0] or 0.0, levels[1] or 0.0),
     )
 
@@ -161,8 +162,8 @@ def _threads(record: CellRecord, cores: int) -> int:
     return placed or (asked if isinstance(asked, int) else cores)
 
 
-def _block_s(result: Result, a: int, b: int) -> float:
-    """Give what the slices and windows of a block took, where the trial does not say more."""
-    timed: list[Slice | Window] = [*result.slices, *result.windows]
-    own = [one for one in timed if one.cell in (a, b)]
-    return max(1e-3, sum(one.duration_ns for one in own) / 1e9 / len({one.block for one in own}))
+def _block_s(result: Result, scenario: Scenario) -> float:
+    """Give what a block took: fresh processes, warming up, slices or windows, and all between them."""
+    timed: list[Slice | Window] = [*(result.slices if scenario == "latency" else result.windows)]
+    blocks = len({one.block for one in timed})
+    return max(1e-3, sum(seconds for name, seconds in result.stages if name.startswith(scenario)) / blocks)

@@ -148,11 +148,11 @@ def _warm_up(service: Service, request: protocol.WarmUp) -> protocol.Warmed:
 
 def _time_slice(service: Service, request: protocol.TimeSlice) -> protocol.Sliced:
     lane = service.loaded.lanes[request.batch]
-    before = usage()
-    started = time.perf_counter_ns()
     with measure.collector_frozen(), phase("run"):
+        before = usage()
+        started = time.perf_counter_ns()
         times = measure.time_slice(lane.runner, lane.rings[0], lane.samples, lane.plan, lane.call_ns)
-    spent = usage().since(before)
+        spent = usage().since(before)
     clock_mhz, temperature_c = conditions()
     compare_last(service.loaded, lane, times.outputs)
     values = lane.samples.since(times.first)
@@ -209,11 +209,11 @@ def _depths(service: Service, lane: Lane) -> list[int]:
 def _time_window(service: Service, request: protocol.TimeWindow) -> protocol.Windowed:
     lane = service.loaded.lanes[request.batch]
     duration_ns = max(int(request.window_s * 1e9), int(request.latencies * lane.call_ns))
-    before = usage()
-    started = time.perf_counter_ns()
     with measure.collector_frozen(), phase("run"):
+        before = usage()
+        started = time.perf_counter_ns()
         times = _window(service, lane, request.depth, duration_ns)
-    spent = usage().since(before)
+        spent = usage().since(before)
     return protocol.Windowed(
         started_ns=started,
         duration_ns=times.duration_ns,

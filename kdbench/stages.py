@@ -5,17 +5,17 @@ Nothing is timed in this process.
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
-from kdbench import cache, journal
+from kdbench import cache, journal, protocol
 from kdbench.block import latency_block, memory_pass, tail_stretch, throughput_block
 from kdbench.card import unjudged
 from kdbench.compiling import compile_jobs
+from kdbench.errors import BackendError
 from kdbench.finalists import finalists
 from kdbench.journal import Entry, Journal
 from kdbench.ledger import Ledger
@@ -57,7 +57,11 @@ def measure(
 def gauge(planned: Plan, folder: Path) -> Iterator[Worker]:
     """Give the worker that times the yardstick: it lives as long as the run, and stands between its turns."""
     with Worker("yardstick", folder / "yardstick.log", threads=1, cpus=planned.cpus[-1:]) as worker:
-        worker.pause()
+        with suppress(BackendError):  # once beforehand, so that it starts up before anything is timed
+            limit_s = planned.profile.limits.describe_s
+            worker.ask(protocol.TimeYardstick(), protocol.Gauged, "yardstick", limit_s)
+        if worker.alive:
+            worker.pause()
         yield worker
 
 
@@ -99,7 +103,7 @@ def _blocks(site: Site, book: Journal, meter: Meter, done: journal.Finished) -> 
             for block in range(blocks):
                 for number, jobs in enumerate(cohorts):
                     meter.enter(name, "", (block * len(cohorts) + number) / (blocks * len(cohorts)))
-                    if (scenario, block, number) not in done:
+                    if (scenario, block, number) not in done and _worth_it(site, jobs):
                         with builds(site, jobs) as own:
                             book.append(measure(own, block, number, jobs))
             # The pairs of a trial are not ranked among one another.
@@ -111,16 +115,25 @@ def _blocks(site: Site, book: Journal, meter: Meter, done: journal.Finished) -> 
                         book.append(measure(site, block, number, pair))
 
 
+def _worth_it(site: Site, jobs: Sequence[int]) -> bool:
+    """Tell whether a block can tell anything: one side of a trial alone is no comparison."""
+    if site.plan.trial is None:
+        return True
+    alive = [any(site.ledger.alive(cell) for cell in site.plan.jobs[index].cells.values()) for index in jobs]
+    return all(alive)
+
+
 @contextmanager
 def builds(site: Site, jobs: Sequence[int]) -> Iterator[Site]:
     """Give the site with artifacts compiled for this block alone, where the plan wants that."""
     if not site.plan.rebuild:
         yield site
         return
-    with tempfile.TemporaryDirectory(prefix="kdbench-") as fresh:
+    # Below the user's cache, as all native code: a folder for temporary files may forbid to execute it.
+    with cache.draft(cache.user_folder(), "builds") as fresh:
         built: dict[int, Built] = {}
         for index in jobs:  # each in a folder of its own: alike sides are two builds, too
-            place = Path(fresh, str(index))
+            place = fresh / str(index)
             built |= compile_jobs(site.plan, site.ledger, place, site.logs, site.tell, only=[index])
         yield replace(site, built=built)
 

@@ -20,7 +20,17 @@ from kdbench import stats
 from kdbench.checks import TAIL_NS, Index, index as indexed, judge
 from kdbench.journal import open_result
 from kdbench.ranking import at_settled_depth, gains, images_per_s, leads
-from kdbench.records import AccuracyRecord, CellRecord, Percentile, Result, Samples, Slice, Summary, Window
+from kdbench.records import (
+    AccuracyRecord,
+    CellRecord,
+    Percentile,
+    Result,
+    Samples,
+    Slice,
+    Subject,
+    Summary,
+    Window,
+)
 
 PERCENTILES = (50.0, 90.0, 95.0, 99.0, 99.9)
 """Up to p90 from all slices, above only from a long stretch in one go: switching makes tails of its own."""
@@ -48,7 +58,7 @@ def summarise(result: Result) -> Result:
         replace(
             record,
             summary=_summary(slices[index], windows[index], samples[index]),
-            eligible=_eligible(record, result.subject.trained, allowed),
+            eligible=_eligible(record, _subject(result, record).trained, allowed),
         )
         for index, record in enumerate(result.cells)
     )
@@ -56,6 +66,12 @@ def summarise(result: Result) -> Result:
     ranked = replace(ranked, leads=leads(ranked), gains=gains(ranked))
     known = indexed(ranked)
     return replace(ranked, cells=tuple(_checked(index, known) for index in range(len(cells))))
+
+
+def _subject(result: Result, record: CellRecord) -> Subject:
+    """Give what was measured in a cell, which a trial may have two of."""
+    own = [one.subject for one in result.trial.sides if one.side == record.cell.side] if result.trial else []
+    return next((one for one in own if one is not None), result.subject)
 
 
 def _checked(index: int, known: Index) -> CellRecord:

@@ -55,10 +55,12 @@ def rivals(relevant: Collection[str]) -> tuple[tuple[str, tuple[str, ...]], ...]
 
     owners: dict[str, set[str]] = defaultdict(set)
     for distribution in metadata.distributions():
-        name = distribution.metadata["Name"]
-        for file in distribution.files or ():
-            if name and len(file.parts) == 2 and file.parts[1] == "__init__.py":
-                owners[file.parts[0]].add(name)
+        # Whatever importlib.metadata trips over in one damaged installation must not hide the others.
+        with contextlib.suppress(Exception):
+            name = distribution.metadata["Name"]
+            for file in distribution.files or ():
+                if name and len(file.parts) == 2 and file.parts[1] == "__init__.py":
+                    owners[file.parts[0]].add(name)
     return tuple(
         (clean(package), tuple(sorted(clean(name) for name in names)))
         for package, names in sorted(owners.items())

@@ -31,6 +31,9 @@ def planned(request: Request, folder: Path, report: Report | None) -> Plan:
     if report:
         report(Progress("probe", "asking every backend", 0.0))
     named = request.backends or request.profile.plan.backends
-    here = roster.foreign_names(request.python) if request.python else roster.names(request.plugins)
+    here = roster.names(request.plugins)
+    if request.python is not None:
+        seen = request.plugins
+        here = tuple(one for one in roster.foreign_names(request.python) if seen is None or one.name in seen)
     asked = roster.probe(roster.chosen(here, named), cache.user_folder(), folder, request.profile.limits)
     return plan(replace(request, backends=named), asked, environment.usable_cores())

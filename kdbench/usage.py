@@ -18,8 +18,8 @@ class Usage:
     """Counters that only grow; the difference of two readings belongs to the time between them.
 
     cpu_ns: of all threads of this process. run_delay_ns: how long they were ready but not running.
-    switches: involuntary context switches. steal_ns: taken from the machine by its hypervisor.
-    other_ns: computed by everybody but this process on the CPUs that it is bound to; only differences mean
+    switches: involuntary context switches. steal_ns: taken by a hypervisor from the CPUs that it is bound to.
+    other_ns: computed by everybody but this process on these CPUs, the mean over them; only differences mean
     something. throttled_ns: for how long the control group was held back. cpus: those that it is bound to.
     """
 
@@ -58,8 +58,8 @@ def usage() -> Usage:
         own_ns,
         sum(delay for _, delay in _schedstats("self")),
         resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw,
-        ticks.stolen_ns(times) or 0,
-        None if unused_ns is None else len(cpus) * now_ns - unused_ns - own_ns,
+        ticks.stolen_ns(times, cpus or None) or 0,
+        None if unused_ns is None else now_ns - (unused_ns + own_ns) // len(cpus),
         cgroup.throttled_ns(),
         cpus,
     )

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from random import Random
+
 import pytest
 from msgspec.structs import replace
 
 from kdbench import stats
 from kdbench.compare import Loaded, compare, gates
+from kdbench.compare.accuracy import _effect
 from kdbench.comparison import Change
 from kdbench.records import AccuracyRecord
 from tests import synthetic
@@ -56,7 +59,43 @@ def test_a_real_gain_is_better():
 def test_equal_answers_are_the_same():
     found = changes(accuracy(answers(1, 2)), accuracy(answers(1, 2)))["accuracy.top1"]
     assert found.verdict == "same"
-    assert found.detectable == pytest.approx(0.6)
+    assert found.reason == "every image is labelled alike"
+    assert found.low == -found.high
+    assert found.detectable == pytest.approx(found.high)
+    assert found.high == pytest.approx(100 * (1 - 0.0125 ** (1 / IMAGES)))
+
+
+def test_equal_answers_to_few_images_are_the_same_and_say_how_little_that_shows():
+    predictions = tuple(label for label in range(10))
+    record = AccuracyRecord(images=10, correct=10, tolerance=1e-3, predictions=predictions)
+    few = replace(DATA, images=10, labels=predictions)
+    found = changes(record, record, few, few)["accuracy.top1"]
+    assert found.verdict == "same"
+    assert found.detectable > 30
+
+
+def test_one_image_of_a_thousand_leaves_open_whether_half_a_point_is_lost():
+    found = changes(accuracy(answers()), accuracy(answers(7)))["accuracy.top1"]
+    assert found.verdict == "inconclusive"
+    assert found.low < -0.5 < found.high
+
+
+def test_the_interval_holds_the_truth_in_at_least_nineteen_of_twenty():
+    random, held = Random(5), 0
+    for _ in range(300):
+        outcomes = [random.random() for _ in range(200)]
+        lost, gained = sum(one < 0.03 for one in outcomes), sum(one > 0.95 for one in outcomes)
+        effect = _effect(lost, gained, 200)
+        held += effect.low <= 100 * (0.05 - 0.03) <= effect.high
+    assert held >= 285
+
+
+def test_answers_that_do_not_fit_their_count_are_not_comparable():
+    unlabelled = replace(DATA, labels=())
+    pair = accuracy(answers(1)), accuracy(answers(2), correct=IMAGES * 10)
+    found = changes(*pair, unlabelled, unlabelled)["accuracy.top1"]
+    assert found.verdict == "not comparable"
+    assert "do not fit" in found.reason
 
 
 def test_many_images_lost_and_gained_alike_are_open():
@@ -107,6 +146,8 @@ def test_more_flips_than_half_a_percent_are_worse():
     assert changes(flips(9), flips(0))["accuracy.flips"].verdict == "better"
     asked = changes(flips(0), flips(4), options=gates("accuracy.flips:3"))["accuracy.flips"]
     assert asked.verdict == "worse"
+    named = changes(flips(0), flips(5), options=gates("accuracy.flips"))["accuracy.flips"]
+    assert (named.verdict, named.margin) == ("same", 5.0)
 
 
 def test_the_exact_interval_agrees_with_the_exact_test():

@@ -11,7 +11,7 @@ from kdbench import journal, results, strict
 from kdbench.compare import Loaded, Options, across, compare, compare_named, compare_trial
 from kdbench.errors import ResultError
 from kdbench.journal import Entry
-from kdbench.records import Samples, Window
+from kdbench.records import ArtifactRecord, Floor, Samples, Window, Yardstick
 from tests import synthetic
 
 
@@ -108,6 +108,56 @@ def test_an_environment_of_nonsense_is_shown_as_it_is():
     facts = {"cpu": {"model": ["x", ["y"]], "usable": "many", "features": {"a": deep}}, "clock": 7}
     told = pair(lambda result: replace(result, environment={**facts, "host_hash": 5, "python": "3"}))
     assert told.differences
+
+
+@pytest.mark.parametrize(
+    ("kind", "facts"),
+    [
+        (Floor, {"block_sd": -1.0}),
+        (Floor, {"block_sd": 1e300}),
+        (Floor, {"run_sd": -0.1}),
+        (Floor, {"run_sd": 1e300}),
+        (Floor, {"block_s": -2.0}),
+        (Floor, {"block_s": 1e300}),
+        (Yardstick, {"median_ns": -1.0}),
+        (Yardstick, {"p10_ns": 1e300}),
+        (ArtifactRecord, {"compile_s": -1.0}),
+        (ArtifactRecord, {"compile_s": 1e300}),
+    ],
+)
+def test_a_number_that_cannot_be_is_refused_where_it_is_read(kind, facts):
+    sound = {
+        Floor: {"block_sd": 0.01, "blocks": 9, "block_s": 2.0, "batch": 1, "threads": 1}
+        | {"backend": "any", "device": "cpu", "scenario": "latency"},
+        Yardstick: {"block": 0, "started_ns": 0, "calls": 9, "median_ns": 1.0, "p10_ns": 1.0},
+        ArtifactRecord: {"key": "k", "bytes": 1, "compile_s": 1.0, "cached": True},
+    }[kind]
+    assert strict.decode(json.dumps(sound).encode(), kind, "it")
+    with pytest.raises(ResultError, match=next(iter(facts))):
+        strict.decode(json.dumps(sound | facts).encode(), kind, "it")
+
+
+@pytest.mark.parametrize("block_s", [0.0, 1e-320, 1e9])
+def test_a_trial_whose_blocks_take_no_time_is_judged(block_s):
+    result = synthetic.trial(b_ns=102_500.0, blocks=3)
+    told = compare_trial(replace(result, trial=replace(result.trial, block_s=block_s)))
+    strict.encode(told)
+
+
+def test_numbers_at_the_ends_of_what_is_allowed_are_no_fault_of_arithmetic():
+    def extreme(result):
+        artifact = ArtifactRecord(key="k", bytes=2**63 - 1, compile_s=5e-324, cached=True)
+        gauge = Yardstick(block=0, started_ns=0, calls=1, median_ns=5e-324, p10_ns=0.0)
+        floor = Floor(
+            **{"backend": "any", "device": "cpu", "scenario": "latency", "batch": 1, "threads": 1},
+            **{"block_sd": 100.0, "blocks": 1, "block_s": 5e-324, "run_sd": 100.0, "runs": 2**62},
+        )
+        cells = tuple(replace(one, artifact=artifact) for one in result.cells)
+        return replace(result, cells=cells, yardsticks=(gauge,), floors=(floor,))
+
+    gauge = Yardstick(block=0, started_ns=0, calls=1, median_ns=1e18, p10_ns=0.0)
+    told = pair(extreme, yardsticks=(gauge,))
+    strict.encode(told)  # refuses what is not finite
 
 
 @pytest.fixture

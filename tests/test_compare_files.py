@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+import sys
 
 import pytest
 from msgspec.structs import replace
 
 from kdbench.compare import Loaded, Options, compare, gates
+from kdbench.compare.means import in_common
 from kdbench.comparison import Change, Comparison
 from kdbench.metric import METRICS
 from kdbench.records import (
@@ -160,7 +162,7 @@ def test_what_is_exact_or_was_seen_once_is_judged_by_the_margin_alone():
     assert change(told, "memory.peak").verdict == "same"
     assert change(told, "memory.peak").low is None
     compiled = change(told, "compile.time")
-    assert (compiled.verdict, compiled.effect) == ("inconclusive", 4.5)
+    assert (compiled.verdict, compiled.effect) == ("inconclusive", pytest.approx(4.5))
     asked = judged(one("a", **built(1, 1, 2.0)), one("b", **built(1, 1, 9.0)), gates("compile.time:50%"))
     assert change(asked, "compile.time").verdict == "worse"
 
@@ -195,6 +197,8 @@ def test_a_time_below_the_floor_is_the_same():
 def test_the_floor_grows_with_the_clock():
     slow = {"environment": {"clock": {"reading_ns": 1_000.0}}}
     assert change(judged(one("a", **slow), one("b"))).floor == 2_000
+    claimed = {"environment": {"clock": {"reading_ns": 1e12}}}
+    assert change(judged(one("a", **claimed), one("b"))).floor == 2_000
 
 
 def test_a_tail_is_judged_by_what_lies_between_runs():
@@ -342,26 +346,64 @@ def test_every_metric_has_what_a_table_needs():
         assert metric.margin > 0
 
 
-def test_the_work_grows_with_the_cells_and_not_with_their_square():
-    visits = {"slices": 0}
-
-    class Counted(tuple):
-        __slots__ = ()
-
-        def __iter__(self):
-            for slice_ in super().__iter__():
-                visits["slices"] += 1
-                yield slice_
-
-    def many(name: str, count: int):
+def test_means_of_several_files_are_over_the_rows_that_are_valid_in_all():
+    def several(name: str, *broken: str):
         cells = [
-            synthetic.record(synthetic.cell(f"backend-{index // 50}", batch=index % 50 + 1, threads=1))
-            for index in range(count)
+            synthetic.record(synthetic.cell(backend), status="failed" if backend in broken else "measured")
+            for backend in ("onnxruntime", "openvino", "numpy", "torch")
         ]
-        truth = dict.fromkeys(range(count), 100000.0)
-        slices = Counted(synthetic.slices(truth, blocks=3, rounds=4))
+        slices = synthetic.slices({0: 1e5, 1: 2e5, 2: 3e5, 3: 4e5}, jump=0.0)
         return synthetic.run_of(synthetic.result(cells, slices=slices), name)
 
-    told = judged(many("a", 2_000), many("b", 2_000))
-    assert len(told.rows) == 2_000
-    assert visits["slices"] == 2 * 2_000 * 3 * 4
+    base, first, second = several("a"), several("b", "numpy"), several("c", "torch")
+    found = [judged(base, one) for one in (first, second)]
+    assert [one.means[0].rows for one in found] == [3, 3]
+    assert [one.means[0].rows for one in in_common(found)] == [2, 2]
+    assert in_common(found[:1])[0].means[0].rows == 3
+
+
+class Counted(tuple):
+    """A list that counts how often an item of any list was handed out."""
+
+    reads = 0
+
+    def __iter__(self):
+        for item in super().__iter__():
+            Counted.reads += 1
+            yield item
+
+
+def work(count: int) -> tuple[int, int]:
+    """Count the items read and the functions called in comparing two results of so many cells."""
+
+    def many(name: str):
+        cells = [
+            synthetic.record(synthetic.cell(f"backend-{index // 5}", batch=index % 5 + 1, threads=1))
+            for index in range(count)
+        ]
+        slices = synthetic.slices(dict.fromkeys(range(count), 1e5), blocks=2, rounds=2)
+        return synthetic.run_of(synthetic.result(cells), name, cells=Counted(cells), slices=Counted(slices))
+
+    calls = 0
+
+    def tell(*_: object) -> None:
+        nonlocal calls
+        calls += 1
+
+    pair = many("a"), many("b")
+    Counted.reads = 0
+    sys.setprofile(tell)
+    try:
+        told = judged(*pair)
+    finally:
+        sys.setprofile(None)
+    assert len(told.rows) == count
+    return Counted.reads, calls
+
+
+def test_the_work_grows_with_the_cells_and_not_with_their_square():
+    work(10)  # imports what is imported late
+    few, many = work(50), work(200)
+    assert few[0] >= 2 * 50 * (1 + 4)  # every cell and every slice of both was read
+    assert many[0] <= 4.5 * few[0]
+    assert many[1] <= 4.5 * few[1]

@@ -106,6 +106,7 @@ def test_a_name_alone_keeps_its_margin():
         ("latency.p50:", "as a percentage", "latency.p50:5%"),
         ("latency.p50:nan%", "as a percentage", "5%"),
         ("accuracy.top1:5%", "in percentage points", "accuracy.top1:0.5pp"),
+        ("latency.p50:5pp", "as a percentage", "latency.p50:5%"),
         ("accuracy.top1:200pp", "more points", "100"),
         ("accuracy.flips:3%", "as a number", "accuracy.flips:3"),
         ("latency.p50:-5%", "becomes better", "latency.p50:+5%"),

@@ -44,10 +44,46 @@ def test_a_folder_stands_for_its_results_oldest_first(folder):
     assert names("all") == ["all/b.json", "all/a.json"]
 
 
+def test_what_is_no_result_is_passed_over_in_folders_and_patterns_alone(folder):
+    write(folder / "all/a.json", "a")
+    for name, text in (("list", "[1]"), ("old", '{"schema": 1}'), ("broken", "{"), ("empty", "")):
+        (folder / f"all/{name}.json").write_text(text)
+    (folder / "all/nowhere.json").symlink_to("gone.json")
+    (folder / "all/folder.json").mkdir()
+    assert names("all") == names("all/*.json") == ["all/a.json"]
+    for name in ("list", "old", "broken", "empty", "nowhere"):
+        with pytest.raises(ResultError, match=name):
+            compare_named(("all/a.json", f"all/{name}.json"), Options())
+
+
+def test_trials_are_passed_over_where_runs_are_meant(folder):
+    for day, name in ((4, "a"), (6, "b")):
+        write(folder / f"results/{name}.json", name, day)
+    for day, name in ((5, "t"), (7, "u")):
+        results.write(synthetic.run_of(synthetic.trial(blocks=3), name, day), folder / f"results/{name}.json")
+    assert names("previous", "latest") == ["results/a.json", "results/b.json"]
+    assert names("results") == names("results/*.json") == ["results/a.json", "results/b.json"]
+    assert names("latest") == ["results/u.json"]
+    assert compare_named(("latest",), Options()).comparisons[0].base.side == "a"
+    for name in "ab":
+        (folder / f"results/{name}.json").unlink()
+    for word in ("results", "results/*.json"):
+        with pytest.raises(UsageError, match="only trials"):
+            named((word, "other.json"))
+
+
+def test_links_that_lead_nowhere_do_not_hide_the_latest(folder):
+    write(folder / "results/a.json", "a")
+    (folder / "results/nowhere.json").symlink_to("gone.json")
+    assert names("latest") == ["results/a.json"]
+
+
 def test_a_quoted_pattern_is_expanded(folder):
     for name in ("run-2", "run-1", "other"):
         write(folder / f"{name}.json", name)
+    (folder / "run-3.json.journal").touch()
     assert names("run-*.json") == ["run-1.json", "run-2.json"]
+    assert names("run-?.json*") == ["run-1.json", "run-2.json", "run-3.json.journal"]
 
 
 def test_latest_and_previous_are_the_newest_finished_results(folder):

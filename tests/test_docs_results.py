@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from kdbench import comparison, raw, records
+from kdbench.metric import METRICS
 from kdbench.records import MAJOR, MINOR
 from kdbench.spec import Cell
 
@@ -51,6 +52,22 @@ def test_every_field_of_a_cell_is_on_the_page():
 @pytest.mark.parametrize("kind", structs(comparison), ids=lambda kind: kind.__name__)
 def test_every_field_of_a_comparison_is_on_its_page(kind):
     assert not missing("comparing.md", kind.__name__, kind.__struct_fields__)
+
+
+@pytest.mark.parametrize("metric", METRICS.values(), ids=list(METRICS))
+def test_every_metric_is_on_the_page_with_its_margin_and_whether_it_has_a_floor(metric):
+    found = re.search(
+        rf"^\| `{metric.name}` \| (.*) \| (.*) \| (.*)\|$", (DOCS / "comparing.md").read_text(), re.MULTILINE
+    )
+    assert found, f"docs/comparing.md has no line for {metric.name}"
+    margins = {
+        "ratio": f"{100 * metric.margin:g} %",
+        "points": f"{metric.margin:g} points",
+        "count": "1 image",
+    }
+    assert found[2].startswith(margins[metric.scale])
+    assert bool(found[3].strip()) == bool(metric.floor)
+    assert ("only where it is asked for" in found[1]) == (not metric.judged)
 
 
 def test_the_page_has_a_line_for_the_version_that_is_written():

@@ -6,16 +6,20 @@ import csv
 import io
 import json
 import re
+import shlex
 import subprocess
 import sys
+from typing import get_args
 
 import pytest
 from click.testing import CliRunner
 from msgspec.structs import replace
 
 from kdbench import cli, export, results
-from kdbench.comparison import Report
+from kdbench.comparison import Change, Report
+from kdbench.export import tidy
 from kdbench.export.markdown import code, text
+from kdbench.records import SideRecord, Trial
 from kdbench.strict import decode
 from kdbench.summary import summarise
 from tests import comparisons, synthetic
@@ -38,7 +42,7 @@ def test_a_comparison_for_a_pull_request_is_as_agreed(kind):
 
 def test_in_a_pull_request_the_verdict_comes_first_and_what_is_the_same_is_folded():
     written = export.markdown(comparisons.separate())
-    assert written.startswith("### ❌ Worse: 1 of 32 judged figures (exit code 1)\n")
+    assert written.startswith("### ❌ Worse: 1 of 30 judged figures (exit code 1)\n")
     before, _, folded = written.partition("<details>")
     assert "| same |" not in before
     assert "| same |" in folded
@@ -60,16 +64,77 @@ def test_a_comment_keeps_within_the_length_that_it_may_have():
     assert "| 800 more |" in written
 
 
+def test_of_many_long_comparisons_the_worst_stay_and_the_others_are_counted():
+    rows = tuple(
+        comparisons.row(
+            synthetic.cell(f"b{k}", variant="x=" * 190),
+            comparisons.change("latency.p50", 1e6, 1.2e6, "worse", contended=f"{'why ' * 90}{k}"),
+        )
+        for k in range(200)
+    )
+    first = replace(comparisons.separate().comparisons[0], rows=rows, unmatched=())
+    several = [replace(first, verdict="worse" if k == 70 else "inconclusive") for k in range(99)]
+    several[70] = replace(several[70], new=replace(first.new, file="culprit.json"))
+    written = export.markdown(Report(comparisons=tuple(several), exit_code=1))
+    assert len(written) < 65_536
+    assert written.startswith("### ❌ Worse in 1 of 99 comparisons, inconclusive in 98 (exit code 1)\n")
+    assert "#### `culprit.json" in written
+    shown = written.count("\n#### ")
+    assert 1 <= shown < 99
+    assert f"{99 - shown} comparisons more than a comment has room for" in written
+
+
+def test_why_a_row_failed_stands_in_a_pull_request():
+    lost = Change(
+        metric="status",
+        unit="",
+        scale="count",
+        margin=0.0,
+        verdict="worse",
+        reason="measured in base, failed in new: out of memory",
+    )
+    rows = (comparisons.row(synthetic.cell("a"), lost), comparisons.row(synthetic.cell("b"), lost))
+    comparison = replace(comparisons.separate().comparisons[0], rows=rows, unmatched=())
+    written = export.markdown(Report(comparisons=(comparison,), exit_code=1))
+    assert "- **Worse:** a and b: measured in base, failed in new: out of memory.\n" in written
+    assert "| `a, batch 1, all cores` | status |  |  |  |  |  | **worse** |" in written
+
+
+def test_within_one_file_a_pull_request_names_the_leader_and_calls_nobody_worse():
+    written = export.markdown(comparisons.across())
+    assert "worse" not in written
+    assert "| cell | metric | leader | leader's | own | change |" in written
+    assert re.search(r"^\| `torch-cpu, .* \| `onnxruntime` \| .* \| just behind \|$", written, re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    "student",
+    ["x`; touch /tmp/owned; `", "a'b$(reboot)", "``` ```` ```", "-rf", "a b|c", "<b>@all", '"; exit 1; "'],
+)
+def test_a_command_of_a_hostile_name_is_copied_from_a_pull_request_as_it_was(student):
+    words = ["kdbench", "ab", student, "-b", "onnxruntime"]
+    change = comparisons.change(
+        "latency.p50", 1e6, 1.1e6, "inconclusive", command=shlex.join(words), settle_s=9.0
+    )
+    comparison = replace(
+        comparisons.separate().comparisons[0], rows=(comparisons.row(synthetic.cell("a"), change),)
+    )
+    written = export.markdown(Report(comparisons=(comparison,)))
+    block = re.search(r"^  (`{3,})sh\n  (.*)\n  \1\n", written, re.MULTILINE)
+    assert shlex.split(block[2]) == words
+    assert block[1] not in block[2]
+
+
 def test_every_row_of_a_table_has_as_many_cells_as_its_head_whatever_the_names():
-    for report in (comparisons.hostile(), comparisons.separate(), comparisons.across()):
+    for report, bars in ((comparisons.hostile(), 9), (comparisons.separate(), 9), (comparisons.across(), 10)):
         for line in export.markdown(report).splitlines():
             if line.startswith("|"):
-                assert len(re.findall(r"(?<!\\)\|", line)) == 9, line
+                assert len(re.findall(r"(?<!\\)\|", line)) == bars, line
 
 
 def outside_of_code(written: str) -> str:
     """What a browser would obey: code spans and blocks, and escaped signs, are taken out."""
-    written = re.sub(r"```sh\n.*?```", "", written, flags=re.DOTALL)
+    written = re.sub(r"(`{3,})sh\n.*?\1", "", written, flags=re.DOTALL)
     written = re.sub(r"(?<![\\`])(`+)(?!`).*?(?<!`)\1(?!`)", "", written)
     return re.sub(r"\\.", "", written)
 
@@ -158,10 +223,20 @@ def test_the_slices_as_csv_bear_the_key_of_their_cell_and_every_field(measured):
     assert rows[0]["backend"] == measured.cells[measured.slices[0].cell].cell.backend
 
 
-def test_an_empty_result_is_an_empty_table():
-    assert export.result_csv(synthetic.result([])) == ""
-    assert export.csv(Report()) == ""
-    assert json.loads(export.bmf([synthetic.result([])])) == {}
+def test_an_empty_result_is_a_table_of_columns_without_rows(measured):
+    def head(written: str) -> str:
+        return written.partition("\n")[0] + "\n"
+
+    nothing = synthetic.result([])
+    assert export.result_csv(nothing) == head(export.result_csv(measured))
+    assert export.slices_csv(nothing) == head(export.slices_csv(measured))
+    assert export.csv(Report()) == head(export.csv(comparisons.separate()))
+    assert json.loads(export.bmf([nothing])) == {}
+
+
+@pytest.mark.parametrize("what", get_args(tidy.What))
+def test_the_columns_of_a_kind_of_row_are_those_of_its_rows(measured, what):
+    assert tidy.columns(what) == tuple(next(tidy.select(measured, what)))
 
 
 def test_a_report_as_json_is_read_back_as_it_was():
@@ -180,6 +255,28 @@ def test_the_figures_for_bencher_are_named_by_slugs_and_have_their_intervals(mea
     for measures in told.values():
         assert all(re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", name) and len(name) <= 64 for name in measures)
     assert not any("mode=script" in name for name in told)
+
+
+def test_cells_that_differ_in_their_depth_alone_have_names_of_their_own():
+    cells = [
+        synthetic.record(synthetic.cell("a", scenario="throughput", depth=depth)) for depth in ("auto", 4)
+    ]
+    result = summarise(synthetic.result(cells, windows=synthetic.windows({0: 900.0, 1: 500.0})))
+    told = json.loads(export.bmf([result]))
+    assert list(told) == [
+        "digits-2x5 / a / cpu / fp32 / batch 1 / threads cores",
+        "digits-2x5 / a / cpu / fp32 / batch 1 / depth 4 / threads cores",
+    ]
+
+
+def test_each_side_of_a_trial_of_two_students_bears_the_name_of_its_own():
+    cells = [synthetic.record(synthetic.cell("a", side=side)) for side in ("a", "b")]
+    result = summarise(synthetic.result(cells, slices=synthetic.slices({0: 1e6, 1: 2e6})))
+    other = replace(result.subject, student="smaller")
+    sides = (SideRecord(side="a", label="A"), SideRecord(side="b", label="B", subject=other))
+    result = replace(result, trial=Trial(sides=sides))
+    assert [row["student"] for row in tidy.rows(result)] == ["digits-2x5", "smaller"]
+    assert [name.split(" / ")[0] for name in json.loads(export.bmf([result]))] == ["digits-2x5", "smaller"]
 
 
 def test_one_block_has_a_value_and_no_interval():

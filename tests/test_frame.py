@@ -118,4 +118,11 @@ def test_several_results_follow_one_another_and_a_column_tells_them_apart(measur
     frame = kdbench.to_dataframe([measured, later], "slices")
     assert frame.run.unique().tolist() == ["7f3c", "81d0"]
     assert len(frame) == 2 * len(measured.slices)
-    assert kdbench.to_dataframe([]).empty
+
+
+@pytest.mark.parametrize("what", ["cells", "slices", "windows", "samples"])
+def test_a_frame_without_a_row_has_its_columns(what):
+    pytest.importorskip("pandas")
+    frame = kdbench.to_dataframe(synthetic.result([]), what)
+    assert frame.empty
+    assert {"run", "backend", "batch"} <= set(frame.columns)

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from msgspec import structs
 
-from kdbench import compiling, environment, journal, results, roster, trial
+from kdbench import bench, compiling, environment, journal, results, roster, trial
 from kdbench.errors import Interrupted, ResultError, UnknownBackend, UsageError
 from kdbench.request import Request, asked_before
 from kdbench.sections import Latency, Plan, Profile, Throughput
@@ -88,11 +88,10 @@ def test_the_sides_take_turns_in_every_block_and_each_begins_equally_often(alike
 
 def test_the_number_of_blocks_is_told_before_the_first(alike):
     said, result, _ = alike
-    assert len(said) == 1
-    assert said[0].startswith("A and B are alike. 3 blocks of about ")
+    assert said == ["A and B are alike. 3 blocks."]
     assert len({one.block for one in result.slices}) == 3
-    assert result.trial.block_s > 0
     assert result.trial.budget_s is None
+    assert result.trial.block_s is None
 
 
 def test_the_yardstick_is_timed_before_and_after_each_block(alike):
@@ -128,9 +127,7 @@ def test_two_backends_are_labelled_by_what_tells_them_apart(student, tmp_path):
 
 
 def test_two_option_sets_are_two_variants(student, tmp_path):
-    options = {"options": {"onnxruntime": {"optimization": "basic"}}}
     both = {"backends": ("onnxruntime",)}
-    asked = of(student, tmp_path / "r.json", a=both, b=both | options)
     info = roster.describe(roster.chosen(roster.names(), ["onnxruntime"]), tmp_path, tmp_path, _limits())
     option = next(one for one in info[0].info.options if one.choices or one.type == "bool")
     other = next(one for one in option.choices or (True, False) if one != option.default)
@@ -159,9 +156,82 @@ def test_rebuilding_compiles_for_every_block(student, tmp_path, monkeypatch):
     monkeypatch.setattr(compiling, "_compile", counted)
     result = trial.run(of(student, tmp_path / "r.json", rebuild=True))
     assert result.trial.rebuild
-    # Two rehearsals and three blocks compile each side; what the cache had was compiled before.
-    assert compiled.count("b") >= 5
-    assert compiled.count("a") >= 5
+    # A rehearsal and three blocks compile each side; the cache may lack the artifact, too.
+    assert compiled.count("b") >= 4
+    assert compiled.count("a") >= 4
+
+
+def test_first_outputs_are_one_cold_and_one_for_each_block(alike):
+    _, result, _ = alike
+    assert [len(one.first_output.load_ns) for one in result.cells] == [1 + 3, 1 + 3]
+
+
+def test_pairs_have_numbers_in_the_file(alike):
+    _, result, _ = alike
+    assert [one.pair for one in result.cells] == [0, 0]
+
+
+BREAKS = """
+def kdbench_run_of(inner):
+    def run(session, batch_size):
+        runner, calls = inner(session, batch_size), []
+
+        def call(inputs):
+            calls.append(1)
+            if len(calls) > 3:
+                raise RuntimeError("it broke")
+            return runner(inputs)
+
+        return call
+
+    return run
+
+
+import kdbench_numpy
+from kdbench import hookimpl
+from kdbench_numpy import kdbench_compile, kdbench_describe, kdbench_load, kdbench_probe
+
+
+@hookimpl
+def kdbench_run(session, batch_size):
+    return kdbench_run_of(kdbench_numpy.kdbench_run)(session, batch_size)
+"""
+
+
+def test_a_side_that_fails_ends_the_trial_and_the_other_one_is_not_blamed(student, tmp_path, monkeypatch):
+    _install(tmp_path / "plugins", "1.0", name="breaks", source=BREAKS)
+    monkeypatch.syspath_prepend(tmp_path / "plugins")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "plugins"), prepend=os.pathsep)
+    result = trial.run(of(student, tmp_path / "r.json", b={"backends": ("breaks",)}))
+    a, b = result.cells
+    assert (b.status, b.phase) == ("failed", "check")
+    assert "it broke" in b.reason
+    assert (a.status, a.reason) == ("unavailable", "It was not measured, because the other side failed.")
+    assert not result.slices
+
+
+def test_alike_sides_keep_their_queues_equally_deep(student, tmp_path):
+    plan = structs.replace(TINY.plan, scenarios=("throughput",), threads=2)
+    profile = structs.replace(TINY, plan=plan)
+    both = {"backends": ("onnxruntime",), "profile": profile}
+    result = trial.run(of(student, tmp_path / "r.json", a=both, b=both))
+    assert {one.cell for one in result.windows} == {0, 1}
+    assert len({one.depth for one in result.windows}) == 1
+
+
+def test_a_finished_trial_whose_file_could_not_be_written_is_finished_by_resuming(student, tmp_path):
+    output = tmp_path / "r.json"
+
+    def plant(progress):
+        if progress.stage == "latency blocks":
+            output.write_text("mine")
+
+    with pytest.raises(ResultError, match="appeared while the run went on"):
+        trial.run(of(student, output), plant)
+    output.unlink()
+    result = bench.resume(journal.journal_path(output))
+    assert len({one.block for one in result.slices}) == 3
+    assert results.read(output) == result
 
 
 def test_an_interrupted_trial_keeps_its_blocks_and_is_not_resumed(student, tmp_path):
@@ -210,12 +280,12 @@ def second_python(tmp_path_factory) -> Path:
     return python
 
 
-def _install(folder: Path, version: str) -> None:
-    facts = folder / f"kdbench_twin-{version}.dist-info"
+def _install(folder: Path, version: str, *, name: str = "twin", source: str = TWIN) -> None:
+    facts = folder / f"kdbench_{name}-{version}.dist-info"
     facts.mkdir(parents=True)
-    (folder / "kdbench_twin.py").write_text(TWIN)
-    (facts / "METADATA").write_text(f"Metadata-Version: 2.1\nName: kdbench-twin\nVersion: {version}\n")
-    (facts / "entry_points.txt").write_text("[kdbench]\ntwin = kdbench_twin\n")
+    (folder / f"kdbench_{name}.py").write_text(source)
+    (facts / "METADATA").write_text(f"Metadata-Version: 2.1\nName: kdbench-{name}\nVersion: {version}\n")
+    (facts / "entry_points.txt").write_text(f"[kdbench]\n{name} = kdbench_{name}\n")
 
 
 def test_the_same_backend_of_two_environments_is_two_sides(student, tmp_path, second_python, monkeypatch):

@@ -12,7 +12,7 @@ import pytest
 from msgspec.structs import replace
 
 from kdbench import results
-from kdbench.records import SideRecord, Trial
+from kdbench.comparison import Change, Comparison, Row, Source
 from kdbench.summary import summarise
 from tests import synthetic
 
@@ -20,7 +20,21 @@ ROOT = Path(__file__).resolve().parent.parent
 # The benchmarks are no part of the installed package.
 sys.path.append(str(ROOT))
 
-from benchmarks.evidence import chance, doubles, doubling, lines, planning, reading, report, separate  # noqa: E402
+from benchmarks.evidence import (  # noqa: E402
+    chance,
+    company_tables,
+    doubles,
+    doubling,
+    judging,
+    lines,
+    planning,
+    reach,
+    reading,
+    report,
+    separate,
+    tables,
+)
+from benchmarks.evidence.chance import Share  # noqa: E402
 from benchmarks.evidence.lines import Line  # noqa: E402
 from benchmarks.evidence.measuring import Folder, TrialFailed, measure  # noqa: E402
 from benchmarks.evidence.planning import Progress  # noqa: E402
@@ -39,20 +53,28 @@ def test_false_alarms_of_normal_noise_come_out_near_five_percent(size):
 
 
 def test_a_change_of_several_standard_errors_is_always_found():
-    rates = chance.power(noise(60, truth=math.log1p(0.05)), 10)
+    truth = math.log1p(0.05)
+    rates = chance.power(noise(60, truth=truth), 10, truth)
     assert rates.found == 1.0
     assert rates.beyond > 0.99
 
 
 def test_power_is_that_of_the_t_test():
     # The mean is twice its standard error here: tables of the noncentral t give 0.43 for ten values.
-    rates = chance.power(noise(4000, sd=1.0, truth=2 / math.sqrt(10)), 10)
+    rates = chance.power(noise(4000, sd=1.0, truth=2 / math.sqrt(10)), 10, truth=1.0)
     assert rates.found == pytest.approx(0.43, abs=0.04)
 
 
 def test_a_change_of_just_the_margin_is_beyond_it_half_the_time():
-    rates = chance.power(noise(400, truth=math.log1p(chance.MARGIN)), 8)
+    truth = math.log1p(chance.MARGIN)
+    rates = chance.power(noise(400, truth=truth), 8, truth)
     assert rates.beyond == pytest.approx(0.5, abs=0.1)
+
+
+def test_what_is_found_with_the_wrong_sign_is_not_found():
+    truth = math.log1p(0.05)
+    rates = chance.power(noise(60, truth=-truth), 10, truth)
+    assert rates.found == rates.beyond == 0.0
 
 
 def test_no_alarm_in_59_bounds_the_rate_at_five_percent_one_sided():
@@ -69,10 +91,44 @@ def test_bounds_of_all_and_of_some_are_exact():
     assert sum(math.comb(20, k) * low**k * (1 - low) ** (20 - k) for k in range(3)) == pytest.approx(0.95)
 
 
-def test_whole_verdicts_are_counted_as_they_are():
-    whole = [noise(5, truth=0.1), noise(5, truth=0.02), [0.01, -0.01, 0.02, -0.02]]
-    assert chance.share_of(whole, chance.found) == chance.Share(2, 3)
-    assert chance.share_of(whole, chance.beyond) == chance.Share(1, 3)
+def a_change(low: float, high: float, verdict: str = "inconclusive", metric: str = "latency.p50") -> Change:
+    known = {"effect": (low + high) / 2, "low": low, "high": high, "margin": 0.03}
+    return Change(metric=metric, unit="ns", scale="ratio", verdict=verdict, **known)
+
+
+def test_a_planted_slow_down_is_found_only_by_an_interval_of_slower_ones():
+    slower, faster, none = a_change(1.01, 1.2), a_change(0.8, 0.99), a_change(0.9, 1.1)
+    assert [judging.found(one) for one in (slower, faster, none)] == [True, True, False]
+    assert [judging.found(one, 0.05) for one in (slower, faster, none)] == [True, False, False]
+
+
+def test_a_planted_slow_down_is_called_only_by_a_verdict_for_the_worse():
+    verdicts = [a_change(0.9, 1.1, verdict) for verdict in ("worse", "better", "inconclusive")]
+    assert [judging.called(one) for one in verdicts] == [True, True, False]
+    assert [judging.called(one, 0.05) for one in verdicts] == [True, False, False]
+
+
+def test_a_figure_that_counts_only_when_asked_for_is_no_alarm():
+    def made(metric: str) -> Comparison:
+        change = a_change(1.2, 1.4, "worse", metric)
+        row = Row(base=synthetic.cell("x"), new=synthetic.cell("x"), changes=(change,))
+        return Comparison(base=Source(label="A"), new=Source(label="B"), rows=(row,), verdict="worse")
+
+    assert judging.any_called(made("latency.p90"))
+    assert judging.fails(made("latency.p90"))
+    assert not judging.any_called(made("compile.time"))
+    assert not judging.fails(made("compile.time"))
+
+
+def test_a_rate_is_shown_to_be_small_or_consistent_with_five_percent_or_more():
+    assert reach.at_most_level(Share(0, 60)) == "shown: at most 5 %"
+    assert reach.at_most_level(Share(6, 69)) == "consistent with 5 %"
+    assert reach.at_most_level(Share(12, 69)) == "NO: more than 5 %"
+
+
+def test_a_rate_is_told_with_its_bounds():
+    assert tables.bounded(Share(6, 69)) == "6 of 69: 8.7 % (3.9 to 16.4 %)"
+    assert tables.bounded(Share(0, 0)) == ""
 
 
 def test_the_difference_of_separate_blocks_covers_the_truth_as_often_as_it_says():
@@ -201,11 +257,43 @@ def test_a_trial_that_gives_no_result_says_why(tmp_path):
     with pytest.raises(TrialFailed, match=r"exited with [23].*nowhere"):
         measure(folder, tiny("-b", "nowhere"))
     assert folder.finished(tiny()) == []
+    [note] = folder.failed(tiny())
+    assert note.name == "000-failed.txt"
+    assert "nowhere" in note.read_text()
+    assert folder.following(tiny()) == 1
+
+
+def test_a_failed_trial_is_counted_in_the_tables_with_its_reason(tmp_path):
+    folder = a_folder(tmp_path)
+    (tmp_path / "ranking-1" / "004-failed.txt").write_text("it exited with 4: a side | \x1b[31mdied\n")
+    assert folder.following(the_line("ranking-1")) == 5
+    records = {name: reading.read(folder, the_line(name)) for name in ("alike-onnxruntime-1", "ranking-1")}
+    assert "repeated: 1." in report.machine(records)
+    told = "\n".join(table.markdown() for table in report.tables(records))
+    assert "| ranking-1 | it exited with 4: a side \\| died |" in told
+    assert "| no trial failed and was repeated | 1 of 9: 1 of ranking-1 | NO |" in told
+
+
+def test_where_no_trial_failed_the_tables_say_none(tmp_path):
+    folder = a_folder(tmp_path)
+    records = {"ranking-1": reading.read(folder, the_line("ranking-1"))}
+    assert "repeated: none." in report.machine(records)
+    assert "none beside 4 whole ones" in "".join(table.text() for table in report.tables(records))
+
+
+def the_line(name: str) -> Line:
+    [line] = [line for line in lines.LINES if line.name == name]
+    return line
 
 
 def state(name: str, trials: int, blocks: int = 0) -> Progress:
-    [line] = [line for line in lines.LINES if line.name == name]
-    return Progress(line, trials, blocks, 10.0)
+    return Progress(the_line(name), trials, blocks, 10.0)
+
+
+def test_runs_without_a_false_leader_are_enough_to_bound_five_percent():
+    planned = sum(line.trials for line in lines.LINES if line.kind == "ranking")
+    assert chance.clopper_pearson(0, planned)[1] < reach.LEVEL
+    assert state("ranking-2", 24).remaining == 6
 
 
 def test_the_line_of_which_the_least_is_done_comes_next():
@@ -226,11 +314,10 @@ def a_run(seed: int, **parts):
     return replace(made, run=replace(made.run, id=f"run{seed}", started_utc=f"2026-03-02T10:{seed:02}:00Z"))
 
 
-def a_trial(seed: int):
-    made = a_run(seed)
-    cells = [synthetic.record(synthetic.cell("onnxruntime", threads=1, side=side)) for side in ("a", "b")]
-    sides = (SideRecord(side="a", label="A"), SideRecord(side="b", label="B"))
-    return replace(summarise(replace(made, cells=tuple(cells))), trial=Trial(sides=sides))
+def a_trial(seed: int, **parts):
+    """Give a trial of alike sides; 100 µs long, so that 3 % of it are beyond any absolute floor."""
+    made = summarise(synthetic.trial(seed=seed, blocks=parts.pop("blocks", 3), **parts))
+    return replace(made, run=replace(made.run, id=f"run{seed}", started_utc=f"2026-03-02T10:{seed:02}:00Z"))
 
 
 def test_a_planted_change_scales_all_times_and_nothing_else():
@@ -242,6 +329,7 @@ def test_a_planted_change_scales_all_times_and_nothing_else():
 
 
 def a_folder(path: Path) -> Folder:
+    """Write four trials and four runs, as any version of the programme leaves them."""
     folder = Folder(path)
     for name, made in (("alike-onnxruntime-1", a_trial), ("ranking-1", a_run)):
         (path / name).mkdir()
@@ -250,14 +338,95 @@ def a_folder(path: Path) -> Folder:
     return folder
 
 
+def told(records: dict[str, reading.Record], title: str) -> dict[str, tuple[str, ...]]:
+    """Give the rows of the table whose title begins so, by their first columns."""
+    [table] = [table for table in report.tables(records) if table.title.startswith(title)]
+    return {row[0]: tuple(row[1:]) for row in table.rows}
+
+
+def a_record(name: str, *made) -> reading.Record:
+    return reading.Record(the_line(name), tuple(reading.Trial(Path("x"), one, 0) for one in made))
+
+
 def test_the_tables_come_from_the_folder_alone(tmp_path):
     folder = a_folder(tmp_path)
     records = {line.name: reading.read(folder, line) for line in lines.LINES}
-    tables = {table.title.split(":")[0]: table for table in report.tables(records)}
-    told = "\n".join(table.text() for table in tables.values())
-    assert "onnxruntime, alike" in told
-    assert "0 of 4" in told
-    assert all("|---" in table.markdown() for table in tables.values())
+    made = report.tables(records)
+    shown = "\n".join(table.text() for table in made)
+    assert "onnxruntime, alike" in shown
+    assert "0 of 4" in shown
+    assert made[-1].title == "What was to be reached"
+
+
+def test_markdown_keeps_its_prose_short_and_its_columns_even(tmp_path):
+    folder = a_folder(tmp_path)
+    records = {line.name: reading.read(folder, line) for line in lines.LINES}
+    for table in report.tables(records):
+        rows = [line for line in table.markdown().splitlines() if line.startswith("|")]
+        prose = [line for line in table.markdown().splitlines() if not line.startswith("|")]
+        assert max(map(len, prose)) <= 120
+        assert len({row.count("|") for row in rows}) == 1
+
+
+def test_a_demand_without_data_is_listed_as_not_measured():
+    found = told({line.name: reading.Record(line, ()) for line in lines.LINES}, "What was to be reached")
+    assert found.pop("at least 40 recorded blocks of each line of trials")[1] == "NO"
+    assert set(found.values()) == {("not measured", "NO")}
+    assert sum("found in 30 s" in demand for demand in found) == 9
+    assert any("kdbench run" in demand for demand in found)
+    assert any("kdbench compare" in demand for demand in found)
+
+
+def test_forty_blocks_are_demanded_of_the_slowed_lines_too():
+    records = {
+        "alike-openvino-1": a_record("alike-openvino-1", a_trial(1, blocks=41)),
+        "slow5-openvino-1": a_record("slow5-openvino-1", a_trial(2, b_ns=105_000.0, blocks=39)),
+    }
+    found = told(records, "What was to be reached")
+    row = found["at least 40 recorded blocks of each line of trials"]
+    assert row == ("fewest 39, of slow5-openvino-1", "NO")
+
+
+def test_an_alarm_beyond_the_margin_is_told_as_such_and_by_its_exit_code():
+    records = {
+        "alike-openvino-1": a_record("alike-openvino-1", a_trial(1), a_trial(2, b_ns=110_000.0, blocks=10))
+    }
+    found = told(records, "What was to be reached")
+    assert found["none beyond the margin of 3 %"][0].startswith("1 of 2")
+    assert found["none beyond the margin of 3 %"][1] == "NO"
+    assert found["no figure of them called worse (exit code 1)"][0].startswith("1 of 2")
+
+
+def test_what_is_faster_where_slower_was_planted_is_no_power():
+    records = {"slow5-openvino-1": a_record("slow5-openvino-1", a_trial(1, b_ns=95_000.0, blocks=10))}
+    row = told(records, "`kdbench ab`, line by line")["openvino, 5 % slower"]
+    assert row[-1] == "0 / 0 of 1"
+    assert row[-3] == "0.0 / 0.0"
+
+
+def test_contended_blocks_are_counted_in_the_table():
+    made = a_trial(1, blocks=5)
+    disturbed = tuple(
+        replace(one, p75_ns=3 * one.p25_ns) if one.block in (1, 3) and one.cell == 1 else one
+        for one in made.slices
+    )
+    record = a_record("alike-openvino-1", replace(made, slices=disturbed))
+    row = told({record.line.name: record}, "`kdbench ab`, line by line")["openvino, alike"]
+    assert row[1:3] == ("5", "2")
+
+
+def test_how_long_calls_after_a_switch_take_is_the_median_over_trials():
+    cells = [synthetic.record(synthetic.cell(name)) for name in ("single", "crowd")]
+    made = []
+    for factor in (1.5, 1.6, 40.0):
+        plain = synthetic.slices({0: 1e5, 1: 1e5})
+        settled = tuple(
+            replace(one, settle_calls=10, settle_ns=round(10 * factor * one.median_ns)) for one in plain
+        )
+        made.append(synthetic.result(cells, slices=settled))
+    record = a_record("unlike-100ms", *made)
+    assert company_tables.settling(record, "crowd") == pytest.approx(1.6, rel=0.01)
+    assert told({record.line.name: record}, "Unlike binaries")["100 ms"][-2:] == ("1.60", "1.60")
 
 
 def test_the_program_prints_plan_and_tables_without_measuring(tmp_path):

@@ -11,7 +11,7 @@ the margin as well, which is when kdbench calls a change better or worse. Estima
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean, variance
 from typing import TYPE_CHECKING
@@ -80,29 +80,14 @@ def false_alarms(blocks: Sequence[float], size: int, margin: float = MARGIN) -> 
     return _rates(drawn * chooser.choice((-1.0, 1.0), drawn.shape), margin)
 
 
-def power(blocks: Sequence[float], size: int, margin: float = MARGIN) -> Rates:
+def power(blocks: Sequence[float], size: int, truth: float, margin: float = MARGIN) -> Rates:
     """Tell how often a true change, which these blocks met, would have been found with the right sign.
 
-    Drawn without replacement, so that a size near that of the record varies too little.
+    truth: its log ratio, not 0. The right sign is that of the truth, whatever the blocks say. Drawn without
+    replacement, so that a size near that of the record varies too little.
     """
     drawn = _drawn(np.random.default_rng(SEED), np.asarray(blocks), size)
-    return _rates(drawn, margin, towards=math.copysign(1.0, fmean(blocks)))
-
-
-def found(estimates: Sequence[float]) -> bool:
-    """Tell whether the interval of one whole verdict excludes no difference."""
-    interval = stats.t_interval(estimates)
-    return interval.low > 0 or interval.high < 0
-
-
-def beyond(estimates: Sequence[float], margin: float = MARGIN) -> bool:
-    """Tell whether one whole verdict is found and lies beyond the margin."""
-    return found(estimates) and abs(fmean(estimates)) > math.log1p(margin)
-
-
-def share_of(whole: Sequence[Sequence[float]], judge: Callable[[Sequence[float]], bool]) -> Share:
-    """Count the whole verdicts, each given by the estimates of its blocks, that are as `judge` says."""
-    return Share(sum(judge(one) for one in whole), len(whole))
+    return _rates(drawn, margin, towards=math.copysign(1.0, truth))
 
 
 def root_mean_square(blocks: Sequence[float], truth: float = 0.0) -> float:

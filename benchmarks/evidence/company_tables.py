@@ -1,16 +1,15 @@
-"""The tables beside the trials: company in a block, the ranking of a run, and separate runs."""
+"""The tables of company in a block: a spinning idler, binaries that differ, four alike."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from statistics import median
 
 from benchmarks.evidence import chance, reading
-from benchmarks.evidence.chance import Share
 from benchmarks.evidence.doubling import ALIKE, CROWD
 from benchmarks.evidence.reading import Record
-from benchmarks.evidence.separate import PLANTED, Separate, separate
-from benchmarks.evidence.tables import BOUNDS, Table, bounded, interval, percent
+from benchmarks.evidence.tables import Table, interval
 from kdbench import stats
 
 Records = Mapping[str, Record]
@@ -19,110 +18,103 @@ PACE = 100
 """Milliseconds of a slice that the other lengths are compared with."""
 
 
-def neighbours(records: Records) -> Table:
-    """Tell whether company in a block biases: an idler, three twins, unlike binaries at another pace."""
+def beside(records: Records) -> Table:
+    """Tell whether a neighbour whose threads spin on after its visits biases a pair that is alike."""
     table = Table(
-        "Company in a block (log ratios, times 100: about %)",
-        ("what", "threads", "blocks", "estimate", "one block is off by"),
-        notes=(
-            f"Crowd: takes turns among {CROWD} sessions of its own; single: the same with one. Truth is",
-            "not known there, but does not depend on the pace unless alternating taxes the larger footprint.",
-        ),
+        "A pair alike beside a busy idler (log ratios, times 100: about %)",
+        ("what", "threads", "blocks", "contended", "estimate", "one block is off by"),
+        note="The idler leaves threads spinning after each call; it is stopped while others are visited. The "
+        "last row compares, within rounds, the visits just after the idler with those just after the twin.",
     )
-    for name, title in (("ranking-2", "a pair, no third"), ("neighbour-2", "a pair beside a spinning idler")):
+    for name, title in (("ranking-2", "a pair, no third"), ("neighbour-2", "a pair beside the idler")):
         if record := records.get(name):
-            _tell(table, title, record.line.threads, record.blocks)
+            _tell(table, title, record, record.blocks)
     if record := records.get("neighbour-2"):
-        _tell(table, "a visit after the idler / one after the twin", record.line.threads, _carried(record))
-    for threads in (1, 2):
-        if record := records.get(f"four-{threads}"):
-            for a, b in itertools.combinations(ALIKE, 2):
-                blocks = [one for trial in record.trials for one in trial.estimates(a, b)]
-                _tell(table, f"of four alike: {b} / {a}", threads, blocks)
-    _tell_unlike(table, [one for one in records.values() if one.line.kind == "unlike" and one.trials])
+        _tell(table, "a visit after the idler / one after the twin", record, _carried(record))
     return table
 
 
-def ranked(records: Records) -> Table:
-    """Count how often `kdbench run` declares a leader among two that are one backend."""
+def unlike(records: Records) -> Table:
+    """Tell whether alternating taxes the larger of two binaries: then their ratio depends on the pace."""
     table = Table(
-        "`kdbench run` of one backend under two names: is a leader declared?",
-        ("threads", "whole runs", "blocks each", "declared ahead", "by more than 3 %"),
-        notes=(BOUNDS,),
+        "Unlike binaries: a backend against itself with a larger footprint (log ratios, times 100: about %)",
+        (
+            "slices of",
+            "blocks",
+            "contended",
+            "large / small",
+            f"less that at {PACE} ms",
+            "calls after a switch: small",
+            "large",
+        ),
+        note=f"Large takes turns among {CROWD} sessions of its own, small has one. What the ratio truly is "
+        "nobody knows, but it does not depend on the pace unless alternating taxes the larger footprint. "
+        "Calls after a switch are left out of every figure; told is how many times as long as others they "
+        "take, the median over slices and trials.",
     )
-    kept = [record for record in records.values() if record.line.kind == "ranking" and record.trials]
-    for some in [*([one] for one in kept), *([kept] if len(kept) > 1 else [])]:
-        leads = [lead for record in some for trial in record.trials for lead in trial.result.leads]
-        ahead = [lead for lead in leads if lead.verdict == "ahead"]
-        far = [lead for lead in ahead if (lead.ratio or 1.0) > 1 + chance.MARGIN]
+    by_pace = {
+        round(1e3 * (record.line.slice_s or 0)): record
+        for record in records.values()
+        if record.line.kind == "unlike" and len(record.blocks) > 1
+    }
+    for pace, record in by_pace.items():
+        gap = chance.difference(record.blocks, by_pace[PACE].blocks) if PACE in by_pace else None
         table.rows.append(
             (
-                "/".join(str(record.line.threads) for record in some),
-                str(len(leads)),
-                str(some[0].usual_blocks),
-                bounded(Share(len(ahead), len(leads))),
-                bounded(Share(len(far), len(leads))),
+                f"{pace} ms",
+                str(len(record.blocks)),
+                str(record.contended),
+                interval(stats.t_interval(record.blocks)),
+                interval(gap) if gap and pace != PACE else "",
+                *(f"{settling(record, name):.2f}" for name in record.line.pair),
             )
         )
     return table
 
 
-def apart(records: Records) -> Table:
-    """Tell what `kdbench compare` makes of separate runs, alike and with a change planted."""
+def settling(record: Record, name: str) -> float:
+    """Tell how many times as long the calls after a switch take, the median over trials."""
+    return median(reading.settling(trial.result, trial.cell(name)) for trial in record.trials)
+
+
+def four(records: Records) -> Table:
+    """Tell whether four alike in a block are told apart: all six pairs of each line together."""
     table = Table(
-        "`kdbench compare` of separate runs: the interval excludes none / called a change",
+        "Four alike in a block (log ratios, times 100: about %)",
         (
-            "runs",
-            "pairs",
-            "min apart",
-            "differ by",
-            "could see",
-            "false alarms",
-            *(f"+{percent(share, 0)}" for share in PLANTED if share),
+            "threads",
+            "blocks",
+            "contended",
+            "estimates of the six pairs",
+            "widest interval",
+            "one block is off by",
+            "intervals that exclude no difference",
         ),
-        notes=(
-            "With nothing known of the machine but kdbench's prior. Differ by: root mean square of the log",
-            "ratio of two alike runs, times 100. Slow-downs are planted: found / called worse. Each run is",
-            "one cell of a run or trial; pairs are neighbours in time within a line.",
-            BOUNDS,
-        ),
+        note="Off by: root mean square over blocks and pairs. The six pairs are not independent.",
     )
-    for title, some in _groups(records):
-        if found := separate(some):
-            table.rows.append((title, *_row(found)))
+    for record in records.values():
+        if record.line.kind == "four" and len(record.blocks) > 1:
+            table.rows.append(_six(record))
     return table
 
 
-def _groups(records: Records) -> Iterable[tuple[str, list[Record]]]:
-    """Give the lines of alike runs by backend and threads, and all of so many threads."""
-    for threads in (1, 2):
-        alike = [
-            record
-            for record in records.values()
-            if record.line.kind in ("alike", "ranking") and record.line.threads == threads
-        ]
-        times = f"{threads} thread{'s' if threads > 1 else ''}"
-        backends = dict.fromkeys(record.line.backend for record in alike)
-        for backend in backends:
-            yield f"{backend}, {times}", [record for record in alike if record.line.backend == backend]
-        if len(backends) > 1:
-            yield f"all, {times}", alike
-
-
-def _row(found: Separate) -> list[str]:
-    planted = [
-        f"{percent(found.found[share].value, 0)} / {percent(found.beyond[share].value, 0)}"
-        for share in PLANTED
-        if share
+def _six(record: Record) -> tuple[str, ...]:
+    blocks = [
+        [one for trial in record.trials for one in trial.estimates(a, b)]
+        for a, b in itertools.combinations(ALIKE, 2)
     ]
-    return [
-        str(found.found[0.0].trials),
-        f"{found.minutes:.1f}",
-        f"{100 * chance.root_mean_square(found.apart):.1f}",
-        percent(found.detectable) if found.detectable is not None else "",
-        f"{bounded(found.found[0.0])} / {bounded(found.beyond[0.0])}",
-        *planted,
-    ]
+    found = [stats.t_interval(some) for some in blocks]
+    estimates = [100 * one.estimate for one in found]
+    apart = sum(one.low > 0 or one.high < 0 for one in found)
+    return (
+        str(record.line.threads),
+        str(len(record.blocks)),
+        str(sum(len(trial.contended(*ALIKE)) for trial in record.trials)),
+        f"{min(estimates):+.2f} to {max(estimates):+.2f}",
+        f"± {100 * max(one.half for one in found):.2f}",
+        f"{100 * chance.root_mean_square(list(itertools.chain(*blocks))):.2f}",
+        f"{apart} of {len(found)}",
+    )
 
 
 def _carried(record: Record) -> list[float]:
@@ -133,26 +125,15 @@ def _carried(record: Record) -> list[float]:
     return found
 
 
-def _tell_unlike(table: Table, unlike: Sequence[Record]) -> None:
-    """Tell the ratio at each pace, how slow the calls are that are dropped, and whether pace matters."""
-    by_pace = {round(1e3 * (record.line.slice_s or 0)): record for record in unlike}
-    for pace, record in by_pace.items():
-        single, crowd = (
-            max(reading.settling(trial.result, trial.cell(name)) for trial in record.trials)
-            for name in record.line.pair
-        )
-        dropped = f"calls after a switch take {single:.1f} and {crowd:.1f} times as long"
-        _tell(table, f"crowd / single, slices of {pace} ms; {dropped}", 1, record.blocks, alike=False)
-    usual = by_pace[PACE].blocks if PACE in by_pace else []
-    for pace, record in by_pace.items():
-        if pace != PACE and min(len(record.blocks), len(usual)) > 1:
-            gap = chance.difference(record.blocks, usual)
-            told = f"the same, at {pace} ms less that at {PACE} ms"
-            table.rows.append((told, "1", str(gap.blocks), interval(gap), ""))
-
-
-def _tell(table: Table, title: str, threads: int, blocks: Sequence[float], *, alike: bool = True) -> None:
+def _tell(table: Table, title: str, record: Record, blocks: Sequence[float]) -> None:
     if len(blocks) > 1:
-        off = f"{100 * chance.root_mean_square(blocks):.2f}" if alike else ""
-        found = interval(stats.t_interval(blocks))
-        table.rows.append((title, str(threads), str(len(blocks)), found, off))
+        table.rows.append(
+            (
+                title,
+                str(record.line.threads),
+                str(len(blocks)),
+                str(record.contended),
+                interval(stats.t_interval(blocks)),
+                f"{100 * chance.root_mean_square(blocks):.2f}",
+            )
+        )

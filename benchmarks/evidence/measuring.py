@@ -54,6 +54,15 @@ class Folder:
         """Give the files of a line's whole trials, in the order in which they were measured."""
         return sorted((self.path / line.name).glob("[0-9][0-9][0-9]-exit*.json"))
 
+    def failed(self, line: Line) -> list[Path]:
+        """Give the notes that trials left which gave no result that can be counted."""
+        return sorted((self.path / line.name).glob("[0-9][0-9][0-9]-failed.txt"))
+
+    def following(self, line: Line) -> int:
+        """Give the number of a line's next trial; failed ones have numbers, too."""
+        every = (*self.finished(line), *self.failed(line))
+        return max((int(path.name[:3]) + 1 for path in every), default=0)
+
     @property
     def environment(self) -> dict[str, str]:
         """Give the environment of kdbench's processes: it finds the doubles, and keeps a cache of its own.
@@ -67,10 +76,26 @@ class Folder:
 def measure(folder: Folder, line: Line) -> Path:
     """Measure the next trial of a line, and give its file. Raises TrialFailed.
 
-    Ctrl-C interrupts the trial, waits for its workers to end, and is raised again; nothing is kept of it.
+    A trial that fails leaves a note of why: to repeat it is a choice, and the tables count how often it was
+    made. Ctrl-C interrupts the trial, waits for its workers to end, and is raised again; nothing is kept of
+    it.
     """
-    number = max((int(path.name[:3]) + 1 for path in folder.finished(line)), default=0)
+    number = folder.following(line)
     draft = folder.unfinished / f"{line.name}-{number:03}.json"
+    home = folder.path / line.name
+    home.mkdir(exist_ok=True)
+    try:
+        code = _whole(folder, line, draft)
+    except TrialFailed as fault:
+        (home / f"{number:03}-failed.txt").write_text(f"{fault}\n")
+        raise
+    path = home / f"{number:03}-exit{code}.json"
+    draft.replace(path)
+    return path
+
+
+def _whole(folder: Folder, line: Line, draft: Path) -> int:
+    """Run one trial and give its exit code. Raises TrialFailed where it was not measured whole."""
     code = _run(folder, line, draft)
     if code not in VERDICTS:
         raise TrialFailed(f"it exited with {code}: {_told(_log(draft))}")
@@ -78,13 +103,11 @@ def measure(folder: Folder, line: Line) -> Path:
         result = results.read(draft)
     except KdbenchError as fault:
         raise TrialFailed(str(fault)) from fault
-    if broken := [f"{one.cell}: {one.reason}" for one in result.cells if one.status != "measured"]:
-        raise TrialFailed("; ".join(broken))
-    home = folder.path / line.name
-    home.mkdir(exist_ok=True)
-    path = home / f"{number:03}-exit{code}.json"
-    draft.replace(path)
-    return path
+    broken = [one for one in result.cells if one.status != "measured"]
+    if broken:
+        told = (f"{one.cell.side or one.cell.backend}: {one.status}, {one.reason}" for one in broken)
+        raise TrialFailed("; ".join(told))
+    return code
 
 
 def _run(folder: Folder, line: Line, draft: Path) -> int:

@@ -15,7 +15,9 @@ from statistics import median
 from benchmarks.evidence.lines import Line
 from benchmarks.evidence.measuring import Folder
 from kdbench import ranking, results
+from kdbench.contention import contended_blocks
 from kdbench.records import Result, Slice
+from kdbench.strict import clean
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +38,13 @@ class Trial:
         first, second = self.cell(base), self.cell(new)
         costs = ranking.latency_costs(self.result.slices, {first, second})
         return tuple(costs.estimates(second, first).values())
+
+    def contended(self, *names: str) -> set[int]:
+        """Give the blocks in which any of these cells was under heavy contention: they count as half."""
+        cells, slices = map(self.cell, names), self.result.slices
+        return {
+            block for cell in cells for block in contended_blocks(one for one in slices if one.cell == cell)
+        }
 
     @property
     def blocks_s(self) -> list[float]:
@@ -58,10 +67,14 @@ class Trial:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """A line with the trials that were measured of it, in the order of time."""
+    """A line with the trials that were measured of it, in the order of time.
+
+    failures: why others failed, and were repeated.
+    """
 
     line: Line
     trials: tuple[Trial, ...]
+    failures: tuple[str, ...] = ()
 
     @property
     def whole(self) -> list[tuple[float, ...]]:
@@ -72,6 +85,11 @@ class Record:
     def blocks(self) -> list[float]:
         """Give the blocks of all trials."""
         return [one for trial in self.whole for one in trial]
+
+    @property
+    def contended(self) -> int:
+        """Count the blocks in which either of the pair was under heavy contention."""
+        return sum(len(trial.contended(*self.line.pair)) for trial in self.trials)
 
     @property
     def block_s(self) -> float | None:
@@ -87,7 +105,8 @@ class Record:
 
 def read(folder: Folder, line: Line) -> Record:
     """Read what was measured of a line."""
-    return Record(line, tuple(map(_trial, folder.finished(line))))
+    failures = (clean(path.read_text(errors="replace")).strip() for path in folder.failed(line))
+    return Record(line, tuple(map(_trial, folder.finished(line))), tuple(failures))
 
 
 def carry_over(result: Result, pair: Sequence[int], neighbour: int) -> dict[int, float]:

@@ -4,26 +4,43 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from benchmarks.evidence import company_tables, reach, trial_tables
+from benchmarks.evidence import company_tables, reach, run_tables, trial_tables
 from benchmarks.evidence.reading import Record
 from benchmarks.evidence.tables import Table
 from kdbench.records import BackendRecord, Result
 
 Records = Mapping[str, Record]
 
+LONGEST = 160
+"""Characters that are shown of why a trial failed."""
+
 
 def tables(records: Records) -> list[Table]:
-    """Give all tables for which something was measured."""
+    """Give all tables for which something was measured, and what was to be reached."""
+    told, pairs = trial_tables.judged(records), run_tables.paired(records)
     made = (
-        reach.reach(records),
-        trial_tables.lines(records),
-        trial_tables.whole(records),
-        trial_tables.drawn(records),
-        company_tables.neighbours(records),
-        company_tables.ranked(records),
-        company_tables.apart(records),
+        trial_tables.lines(records, told),
+        trial_tables.pooled(records, told),
+        run_tables.ranked(records),
+        company_tables.beside(records),
+        company_tables.unlike(records),
+        company_tables.four(records),
+        run_tables.apart(records, pairs),
+        failures(records),
+        reach.reach(records, told, pairs),
     )
     return [table for table in made if table.rows]
+
+
+def failures(records: Records) -> Table:
+    """List the trials that failed; each was repeated, and no other table counts it."""
+    table = Table("Trials that failed and were repeated", ("line", "why"))
+    table.rows += [
+        (name, reason if len(reason) <= LONGEST else f"{reason[:LONGEST]}…")
+        for name, record in records.items()
+        for reason in record.failures
+    ]
+    return table
 
 
 def machine(records: Records) -> str:
@@ -46,9 +63,11 @@ def machine(records: Records) -> str:
         if backend.runtime_version
     }
     students = dict.fromkeys(result.subject.student for result in every)
+    failed = sum(len(record.failures) for record in records.values())
     return (
         f"{len(every)} whole trials of {', '.join(students)}, from {every[0].run.started_utc} to "
-        f"{every[-1].run.finished_utc}, on {' and '.join(cpus)}; {', '.join(versions)}."
+        f"{every[-1].run.finished_utc}, on {' and '.join(cpus)}; {', '.join(versions)}. "
+        f"Trials that failed and were repeated: {failed or 'none'}."
     )
 
 

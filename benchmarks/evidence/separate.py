@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from statistics import median
 
 from msgspec.structs import replace
 
+from benchmarks.evidence import judging
 from benchmarks.evidence.chance import Share
-from benchmarks.evidence.judging import compared, excludes_none
 from benchmarks.evidence.reading import Record, Trial
 from kdbench.comparison import Change
 from kdbench.records import Result, Samples, Slice
@@ -27,33 +27,47 @@ PLANTED = (0.0, 0.05, 0.1, 0.2, 0.4)
 
 
 @dataclass(frozen=True, slots=True)
-class Separate:
-    """The verdicts on the pairs of some lines, by the slow-down planted.
+class Pair:
+    """Two separate runs of one thing: the verdict by the slow-down planted, and the minutes between them."""
 
-    found: how many intervals exclude none. beyond: how many kdbench calls a change, and with a slow-down
-    planted one for the worse. apart: log ratios of the runs as they were. minutes: median time from one run
-    of a pair to the other. detectable: median of the smallest change that compare says it could have seen.
+    changes: Mapping[float, Change]
+    minutes: float
+
+
+@dataclass(frozen=True, slots=True)
+class Separate:
+    """The verdicts on some pairs, by the slow-down planted.
+
+    found: how many intervals exclude none; with a slow-down planted, how many are of slower ones only.
+    called: how many kdbench calls a change, and with a slow-down planted one for the worse.
+    apart: log ratios of the runs as they were. minutes: median time from one run of a pair to the other.
+    detectable: median of the smallest change that compare says it could have seen.
     """
 
     found: dict[float, Share]
-    beyond: dict[float, Share]
+    called: dict[float, Share]
     apart: tuple[float, ...]
     minutes: float
     detectable: float | None
 
 
-def separate(records: Iterable[Record]) -> Separate | None:
-    """Judge the pairs of these lines; None where no line has two runs."""
-    pairs = [pair for record in records for pair in _pairs(record)]
-    if not pairs:
+def pairs(record: Record) -> tuple[Pair, ...]:
+    """Judge the pairs of a line's runs, each with every slow-down planted."""
+    kept = [alone(trial, record.line.pair[0]) for trial in record.trials]
+    return tuple(_judged(base, new) for base, new in zip(kept[::2], kept[1::2], strict=False))
+
+
+def separate(some: Sequence[Pair]) -> Separate | None:
+    """Count the verdicts on these pairs; None of none."""
+    if not some:
         return None
-    judged = {share: [compared(base, planted(new, share)) for base, new in pairs] for share in PLANTED}
-    known = [one.detectable for one in judged[0.0] if one.detectable is not None]
+    plain = [pair.changes[0.0] for pair in some]
+    known = [one.detectable for one in plain if one.detectable is not None]
     return Separate(
-        found={share: _share(map(excludes_none, some)) for share, some in judged.items()},
-        beyond={share: _share(_called(one, share) for one in some) for share, some in judged.items()},
-        apart=tuple(math.log(one.effect) for one in judged[0.0] if one.effect),
-        minutes=median(_minutes(base, new) for base, new in pairs),
+        found=_shares(some, judging.found),
+        called=_shares(some, judging.called),
+        apart=tuple(math.log(one.effect) for one in plain if one.effect),
+        minutes=median(pair.minutes for pair in some),
         detectable=median(known) if known else None,
     )
 
@@ -74,17 +88,22 @@ def alone(trial: Trial, name: str) -> Result:
     return summarise(kept)
 
 
-def planted(result: Result, share: float) -> Result:
-    """Make all calls of a result slower by `share`."""
-    if not share:
+def planted(result: Result, slow: float) -> Result:
+    """Make all calls of a result slower by the share `slow`."""
+    if not slow:
         return result
     slower = replace(
         result,
-        run=replace(result.run, id=f"{result.run.id}-{share:g}"),
-        slices=tuple(_slower(one, 1 + share) for one in result.slices),
-        samples=tuple(_slower_samples(one, 1 + share) for one in result.samples),
+        run=replace(result.run, id=f"{result.run.id}-{slow:g}"),
+        slices=tuple(_slower(one, 1 + slow) for one in result.slices),
+        samples=tuple(_slower_samples(one, 1 + slow) for one in result.samples),
     )
     return summarise(slower)
+
+
+def _judged(base: Result, new: Result) -> Pair:
+    changes = {slow: judging.compared(base, planted(new, slow)) for slow in PLANTED}
+    return Pair(changes, _minutes(base, new))
 
 
 def _slower(one: Slice, factor: float) -> Slice:
@@ -110,18 +129,8 @@ def _slower_samples(one: Samples, factor: float) -> Samples:
     )
 
 
-def _pairs(record: Record) -> list[tuple[Result, Result]]:
-    kept = [alone(trial, record.line.pair[0]) for trial in record.trials]
-    return list(zip(kept[::2], kept[1::2], strict=False))
-
-
-def _called(change: Change, share: float) -> bool:
-    return change.verdict == "worse" or (not share and change.verdict == "better")
-
-
-def _share(told: Iterable[bool]) -> Share:
-    every: Sequence[bool] = list(told)
-    return Share(sum(every), len(every))
+def _shares(some: Sequence[Pair], judge: Callable[[Change, float], bool]) -> dict[float, Share]:
+    return {slow: Share(sum(judge(pair.changes[slow], slow) for pair in some), len(some)) for slow in PLANTED}
 
 
 def _minutes(base: Result, new: Result) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -13,6 +14,9 @@ BOUNDS = (
     "In brackets Clopper and Pearson's bounds, each one-sided at 95 %: both at once hold in 90 % of cases."
 )
 
+WIDTH = 110
+"""Of prose, in characters."""
+
 
 @dataclass(slots=True)
 class Table:
@@ -21,7 +25,7 @@ class Table:
     title: str
     head: Sequence[str]
     rows: list[Sequence[str]] = field(default_factory=list)
-    notes: tuple[str, ...] = ()
+    note: str = ""
 
     def text(self) -> str:
         """Give it in columns."""
@@ -35,12 +39,13 @@ class Table:
 
     def markdown(self) -> str:
         """Give it as a pipe table."""
-        told = [" | ".join(row).join(("| ", " |")) for row in (self.head, *self.rows)]
+        rows = [[one.replace("|", "\\|") for one in row] for row in (self.head, *self.rows)]
+        told = [" | ".join(row).join(("| ", " |")) for row in rows]
         rule = "|".join("---" for _ in self.head).join("||")
         return "\n".join([f"**{self.title}**", "", told[0], rule, *told[1:], *self._told()])
 
     def _told(self) -> list[str]:
-        return ["", *self.notes] if self.notes else []
+        return ["", *textwrap.wrap(self.note, WIDTH, break_on_hyphens=False)] if self.note else []
 
 
 def percent(share: float, digits: int = 1) -> str:
@@ -59,6 +64,8 @@ def interval(found: Interval) -> str:
 
 
 def bounded(share: Share) -> str:
-    """Write how many of how many, with the bounds of the rate."""
+    """Write how many of how many, with the rate and its bounds; empty of none."""
+    if not share.trials:
+        return ""
     low, high = share.bounds
-    return f"{share.count} of {share.trials} ({percent(low)} to {percent(high)})"
+    return f"{share.count} of {share.trials}: {percent(share.value)} ({100 * low:.1f} to {percent(high)})"

@@ -1,97 +1,107 @@
-"""The tables of trials: what was recorded, what `kdbench ab` says, and what it would from other blocks."""
+"""The tables of trials: what each line shows, and the whole verdicts counted together."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from benchmarks.evidence import chance
-from benchmarks.evidence.chance import Share
-from benchmarks.evidence.judging import CALLED, called, excludes_none, median_latency, tried
+from benchmarks.evidence import chance, judging
+from benchmarks.evidence.chance import Rates, Share
 from benchmarks.evidence.reading import Record
-from benchmarks.evidence.tables import BOUNDS, Table, bounded, interval, signed
+from benchmarks.evidence.tables import BOUNDS, Table, bounded, interval, percent, signed
 from kdbench import stats
 from kdbench.comparison import Comparison
 
-SIZES = (3, 4, 5, 8, 10)
-"""Numbers of blocks of a verdict."""
+SIZES = (3, 10)
+"""Numbers of blocks of the verdicts that are drawn: about what 10 s and 30 s give."""
 
 Records = Mapping[str, Record]
+Told = Mapping[str, Sequence[Comparison]]
+"""What `kdbench ab` says of each whole trial, by line."""
 
 POOLS: Mapping[str, Callable[[Record], bool]] = {
-    "all alike": lambda record: record.line.kind == "alike",
-    "all alike, 1 thread": lambda record: record.line.kind == "alike" and record.line.threads == 1,
-    "all alike, 2 threads": lambda record: record.line.kind == "alike" and record.line.threads == 2,
-    "all 5 % slower, 1 thread": lambda record: record.line.slow == 0.05 and record.line.threads == 1,
-    "all 5 % slower, 2 threads": lambda record: record.line.slow == 0.05 and record.line.threads == 2,
-    "all 3 % slower": lambda record: record.line.slow == 0.03,
+    "alike": lambda record: record.line.kind == "alike",
+    "alike, 1 thread": lambda record: record.line.kind == "alike" and record.line.threads == 1,
+    "alike, 2 threads": lambda record: record.line.kind == "alike" and record.line.threads == 2,
+    "5 % slower, 1 thread": lambda record: record.line.slow == 0.05 and record.line.threads == 1,
+    "5 % slower, 2 threads": lambda record: record.line.slow == 0.05 and record.line.threads == 2,
+    "3 % slower, 1 thread": lambda record: record.line.slow == 0.03,
 }
-"""Lines that are counted together, too."""
+"""Lines that are counted together."""
 
 
-def lines(records: Records) -> Table:
-    """Tell of every line of trials what was recorded, how far one block is off, and the estimate of all."""
+def judged(records: Records) -> dict[str, list[Comparison]]:
+    """Have kdbench judge every whole trial of two sides."""
+    return {
+        name: [judging.tried(trial.result) for trial in record.trials]
+        for name, record in records.items()
+        if record.line.kind in ("alike", "slowed")
+    }
+
+
+def lines(records: Records, told: Told) -> Table:
+    """Tell of every line how far off it is, and how often a verdict finds something."""
     table = Table(
-        "Trials: what was recorded (log ratios, times 100: about %)",
-        ("line", "threads", "truth", "trials", "blocks", "s a block", "one block is off by", "all blocks"),
-        notes=("Off by: root mean square of a block's estimate less the truth.",),
+        "`kdbench ab`, line by line (log ratios, times 100: about %)",
+        (
+            "line",
+            "threads",
+            "blocks",
+            "contended",
+            "truth",
+            "estimate",
+            "one block is off by",
+            "s a block",
+            *(f"{size} blocks" for size in SIZES),
+            "budget: blocks",
+            "whole verdicts",
+        ),
+        note="Estimate: of all blocks, with its 95 % interval. Off by: root mean square of a block's "
+        "estimate less the truth. Where two figures stand: found / beyond. Found: the interval excludes "
+        "no difference; beyond: the estimate lies beyond the margin of 3 %, too. For alike sides either "
+        "is a false alarm; for slower ones only the right sign counts. Of 3 and of 10 blocks: % of "
+        "verdicts that were drawn from the recorded blocks, alike ones with a random sign each. Drawing "
+        "adds no independence, and a contended block weighs as much as another there. Whole verdicts "
+        "are kdbench's own: they count a contended block as half, and beyond is what they call better "
+        "or worse, corrected for all the figures that are judged.",
     )
     for record in _trials(records):
-        line, blocks = record.line, record.blocks
-        table.rows.append(
-            (
-                _title(record),
-                str(line.threads),
-                signed(line.truth),
-                str(len(record.trials)),
-                str(len(blocks)),
-                "" if record.block_s is None else f"{record.block_s:.1f}",
-                f"{100 * chance.root_mean_square(blocks, line.truth):.2f}",
-                interval(stats.t_interval(blocks)),
-            )
-        )
+        table.rows.append(_row(record, told[record.line.name]))
     return table
 
 
-def whole(records: Records) -> Table:
-    """Count whole verdicts as `kdbench ab` gives them."""
+def pooled(records: Records, told: Told) -> Table:
+    """Count the whole verdicts of several lines together."""
     table = Table(
-        "Whole verdicts of `kdbench ab`, on the median latency and on all",
-        ("line", "threads", "budget", "blocks", "found", "called", "any figure called", "exit code 1"),
-        notes=(
-            "Found: the interval of the median latency excludes none. Called: kdbench calls it better",
-            "or worse. Any figure: of all that are judged, p90, load and so on. Exit code 1: some are worse.",
-            BOUNDS,
-        ),
+        "Whole verdicts of `kdbench ab`, all backends together",
+        ("sides", "trials", "found", "beyond", "any figure called", "exit code 1"),
+        note="Found and beyond: of the median latency, as above. Any figure: of all that are judged, p90, "
+        "memory and so on, is one called better or worse? Exit code 1: one of them is worse. Both by the "
+        f"rules of the kdbench that prints this. {BOUNDS}",
     )
-    told = {record.line.name: [tried(trial.result) for trial in record.trials] for record in _trials(records)}
-    for record in _trials(records):
-        place = (str(record.line.threads), _budget(record), str(record.usual_blocks))
-        table.rows.append((_title(record), *place, *_counted([record], told)))
     for title, belongs in POOLS.items():
-        pooled = [record for record in _trials(records) if belongs(record)]
-        if len(pooled) > 1:
-            threads = "/".join(sorted({str(record.line.threads) for record in pooled}))
-            table.rows.append((title, threads, _budget(pooled[0]), "", *_counted(pooled, told)))
+        if some := [record for record in _trials(records) if belongs(record)]:
+            table.rows.append((title, *_counted(some, told)))
     return table
 
 
-def drawn(records: Records) -> Table:
-    """Tell what verdicts of several numbers of blocks would have been, from the blocks recorded."""
-    table = Table(
-        "Drawn from the recorded blocks: % found / % beyond the margin, by the number of blocks of a verdict",
-        ("line", "threads", "recorded", *map(str, SIZES), "as many as a trial"),
-        notes=(
-            "Alike: false alarms, each block with a random sign. Slower: found with the right sign. Drawn",
-            "without replacement, which adds no independence: of few blocks a figure is worth little. By the",
-            "plain t interval over blocks, without the correction for all the figures that kdbench judges.",
-        ),
-    )
-    for record in _trials(records):
-        blocks, usual = record.blocks, record.usual_blocks
-        told = [_rates(record, size) if len(blocks) >= size else "" for size in SIZES]
-        own = f"{usual}: {_rates(record, usual)}" if 2 <= usual <= len(blocks) else ""
-        table.rows.append((_title(record), str(record.line.threads), str(len(blocks)), *told, own))
-    return table
+def whole(some: Sequence[Record], told: Told) -> tuple[Share, Share]:
+    """Count the whole verdicts on the median latency that found something, and that call it a change."""
+    changes = [
+        (judging.median_latency(one), record.line.slow) for record in some for one in told[record.line.name]
+    ]
+    found = sum(judging.found(change, slow) for change, slow in changes)
+    called = sum(judging.called(change, slow) for change, slow in changes)
+    return Share(found, len(changes)), Share(called, len(changes))
+
+
+def rates(record: Record, size: int) -> Rates | None:
+    """Tell what verdicts of so many of the recorded blocks would have been; None where there are fewer."""
+    blocks = record.blocks
+    if not 2 <= size <= len(blocks):
+        return None
+    if record.line.slow:
+        return chance.power(blocks, size, record.line.truth)
+    return chance.false_alarms(blocks, size)
 
 
 def _trials(records: Records) -> list[Record]:
@@ -100,27 +110,42 @@ def _trials(records: Records) -> list[Record]:
     ]
 
 
-def _counted(some: Sequence[Record], told: Mapping[str, Sequence[Comparison]]) -> tuple[str, ...]:
+def _row(record: Record, told: Sequence[Comparison]) -> tuple[str, ...]:
+    line, blocks = record.line, record.blocks
+    found, called = whole([record], {line.name: told})
+    again = f"; {len(record.failures)} failed" if record.failures else ""
+    slower = f"{percent(line.slow, 0)} slower" if line.slow else "alike"
+    return (
+        f"{line.backend}, {slower}",
+        str(line.threads),
+        str(len(blocks)),
+        str(record.contended),
+        signed(line.truth),
+        interval(stats.t_interval(blocks)),
+        f"{100 * chance.root_mean_square(blocks, line.truth):.2f}",
+        "" if record.block_s is None else f"{record.block_s:.1f}",
+        *(_drawn(record, size) for size in SIZES),
+        f"{_budget(record)}: {record.usual_blocks}",
+        f"{found.count} / {called.count} of {found.trials}{again}",
+    )
+
+
+def _drawn(record: Record, size: int) -> str:
+    found = rates(record, size)
+    return f"{100 * found.found:.1f} / {100 * found.beyond:.1f}" if found else ""
+
+
+def _counted(some: Sequence[Record], told: Told) -> tuple[str, ...]:
+    found, called = whole(some, told)
+    shown = (str(found.trials), bounded(found), bounded(called))
+    if some[0].line.slow:
+        return *shown, "", ""
     comparisons = [one for record in some for one in told[record.line.name]]
-    changes = [median_latency(one) for one in comparisons]
-    codes = [trial.exit_code for record in some for trial in record.trials]
-    found = Share(sum(map(excludes_none, changes)), len(changes))
-    beyond = Share(sum(change.verdict in CALLED for change in changes), len(changes))
-    others = f"{sum(map(called, comparisons))} of {len(comparisons)}"
-    return bounded(found), bounded(beyond), others, f"{codes.count(1)} of {len(codes)}"
-
-
-def _rates(record: Record, size: int) -> str:
-    count = chance.power if record.line.slow else chance.false_alarms
-    rates = count(record.blocks, size)
-    return f"{100 * rates.found:.1f} / {100 * rates.beyond:.1f}"
-
-
-def _title(record: Record) -> str:
-    slow = f"{100 * record.line.slow:.0f} % slower" if record.line.slow else "alike"
-    return f"{record.line.backend}, {slow}"
+    others = Share(sum(map(judging.any_called, comparisons)), len(comparisons))
+    failing = Share(sum(map(judging.fails, comparisons)), len(comparisons))
+    return *shown, bounded(others), bounded(failing)
 
 
 def _budget(record: Record) -> str:
     command = record.line.command
-    return command[command.index("--budget") + 1]
+    return command[command.index("--budget") + 1].replace("s", " s")

@@ -6,10 +6,13 @@ import math
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
-from statistics import median
+from statistics import median, stdev
 
 from kdbench import contention, stats
 from kdbench.checks.evidence import Evidence
+
+TURN_NS = 10_000_000
+"""A thread that shares its CPU gets turns of a few milliseconds."""
 
 SEVERAL = 3
 """Fewer slices than this say nothing about what all of them have in common."""
@@ -41,8 +44,9 @@ def _between_slices(evidence: Evidence) -> float | None:
 
 
 def _between_blocks(evidence: Evidence) -> float | None:
-    middles = [median(costs) for costs in _by_block(evidence)]
-    return max(middles) / min(middles) - 1 if len(middles) > 1 else None
+    """By what share blocks scatter: the standard deviation, which more blocks do not make larger."""
+    middles = [math.log(median(costs)) for costs in _by_block(evidence)]
+    return math.expm1(stdev(middles)) if len(middles) > 1 else None
 
 
 def _by_block(evidence: Evidence) -> list[list[float]]:
@@ -66,11 +70,19 @@ def _first_call(evidence: Evidence) -> float | None:
     return median(ratios) if len(ratios) >= SEVERAL else None
 
 
+def _wanted(counter: str) -> Callable[[Evidence], float | None]:
+    return lambda evidence: contention.wanted_share(evidence.slices, counter)
+
+
 def _share(counter: str) -> Callable[[Evidence], float | None]:
     return lambda evidence: contention.share(evidence.slices, counter)
 
 
 def _switches(evidence: Evidence) -> float | None:
+    """How often a call lost the CPU; calls longer than the scheduler's turns do so anyway."""
+    summary = evidence.record.summary
+    if summary is None or (summary.median_ns or 0.0) > TURN_NS:
+        return None
     calls = sum(one.calls for one in evidence.slices)
     return sum(one.switches for one in evidence.slices) / calls if calls else None
 
@@ -130,7 +142,7 @@ RULES = (
     ),
     # pyperf warns where the standard deviation exceeds 10 % of the mean, and of 50 % from it.
     Rule("slices", _between_slices, 0.10, 0.50, "its level varied by {percent:.0f} % from visit to visit"),
-    Rule("blocks", _between_blocks, 0.10, 0.50, "its blocks lie {percent:.0f} % apart"),
+    Rule("blocks", _between_blocks, 0.10, 0.50, "its blocks scatter by {percent:.0f} %"),
     # Half of what perf_analyzer allows between the windows of a stable measurement.
     Rule("drift", _drift, 0.05, 0.25, "its level drifted by {percent:.0f} % during the run"),
     # hyperfine's modified z of the first run needs one series whose first value stands alone; here every
@@ -142,17 +154,17 @@ RULES = (
     # A run delay under 1 % of a slice separated slices with and without a competitor on the same CPU.
     Rule(
         "run-delay",
-        _share("run_delay_ns"),
+        _wanted("run_delay_ns"),
         0.01,
         contention.RUN_DELAY,
-        "it waited for a CPU {percent:.0f} % of the time",
+        "for {percent:.0f} % of the CPU time that it wanted it waited",
     ),
     Rule(
         "steal",
-        _share("steal_ns"),
+        _wanted("steal_ns"),
         0.01,
         contention.STEAL,
-        "the hypervisor took {percent:.0f} % of the CPU time",
+        "the hypervisor took {percent:.0f} % of the CPU time that it wanted",
     ),
     # In the same experiment: quiet slices had less than 5 %; those with less than 20 % were the better half
     # beside a competitor.
@@ -161,7 +173,7 @@ RULES = (
         lambda evidence: contention.other_share(evidence.slices),
         0.05,
         contention.OTHER,
-        "other processes used {percent:.0f} % of its CPU time",
+        "other processes used {percent:.0f} % of its CPUs",
     ),
     # As steal: time that somebody else's rule took away. A period of a quota is 100 ms, one slice.
     Rule("throttled", _share("throttled_ns"), 0.01, 0.10, "a quota held it back {percent:.0f} % of the time"),

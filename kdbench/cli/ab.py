@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,12 +10,10 @@ import click
 
 from kdbench.cli.run import several
 from kdbench.cli.types import Checked, Duration, Margin, Option, Timeout
-from kdbench.errors import UsageError
 from kdbench.sections import Batch, Blocks, Text, Threads
 from kdbench.spec import Precision, Scenario
 
 if TYPE_CHECKING:
-    from kdbench.records import Result
     from kdbench.trial import TrialRequest
 
 FORMATS = ("table", "markdown", "json", "csv")
@@ -133,115 +131,24 @@ def command(
     be compared, 5 with --strict where the verdict is inconclusive.
     """
     from kdbench import compare, trial
+    from kdbench.cli.pairing import request_of
     from kdbench.cli.request import hidden_plugins_told
     from kdbench.cli.run import progress
 
     gates = compare.gates(fail_on, margin)
-    request = _request(writing=not dry_run, quiet=quiet or form != "table", **asked)
+    request = request_of(writing=not dry_run, quiet=quiet or form != "table", **asked)
     with hidden_plugins_told():
         if dry_run:
             _show_plan(request)
             return
         with progress(quiet=quiet) as report:
-            result = trial.run(request, report, announce=None if quiet else _announce)
+            announce = None if quiet else partial(click.echo, err=True)
+            result = trial.run(request, report, announce)
     judged = compare.report(
         [compare.compare_trial(result, gates, file=str(request.output))], gates, strict=strict
     )
     _show(judged, request.output, form, quiet=quiet)
-    ctx.exit(_exit_code(result, judged.exit_code))
-
-
-def _announce(text: str) -> None:
-    click.echo(text, err=True)
-
-
-def _request(
-    *,
-    writing: bool,
-    quiet: bool,
-    backends: tuple[str, ...],
-    devices: tuple[str, ...],
-    precisions: tuple[str, ...],
-    pythons: tuple[Path, ...],
-    only_a: tuple[tuple[str, str], ...],
-    only_b: tuple[tuple[str, str], ...],
-    both: tuple[tuple[str, str], ...],
-    student: str | None,
-    other: str | None,
-    budget: float | None,
-    blocks: int | None,
-    rebuild: bool,
-    **asked: Any,
-) -> TrialRequest:
-    """Turn the options into the requests of the two sides."""
-    from dataclasses import replace
-
-    from kdbench.cli.request import build
-    from kdbench.trial import TrialRequest
-
-    if not backends:
-        raise UsageError(
-            "A trial needs a backend.", hint="Give one with -b NAME, or two; `kdbench backends` lists them."
-        )
-    if blocks and budget:
-        raise UsageError(
-            "--blocks and --budget exclude each other.", hint="Give the one that matters to you."
-        )
-    for name, given in (
-        ("-b", backends),
-        ("--device", devices),
-        ("--precision", precisions),
-    ):
-        if len(given) > 2:
-            raise UsageError(f"{name} is given {len(given)} times, and a trial has two sides.")
-    sides, requests = interpreters(pythons), []
-    for number, own_options in enumerate((only_a, only_b)):
-        backend = backends[min(number, len(backends) - 1)]
-        made = build(
-            writing=writing,
-            quiet=quiet,
-            student=other if number and other else student,
-            backends=(backend,),
-            devices=_pick(devices, number),
-            precisions=_pick(precisions, number),
-            settings=tuple((backend, key, value) for key, value in (*both, *own_options)),
-            blocks=None,
-            budget=None,
-            evaluation=None,
-            weights="trained",
-            max_drop=None,
-            with_teacher=False,
-            **asked,
-        )
-        requests.append(replace(made, python=sides[number]))
-    a, b = requests
-    return TrialRequest(
-        a=a, b=b, output=a.output, budget_s=None if blocks else budget or 30.0, blocks=blocks, rebuild=rebuild
-    )
-
-
-def _pick(given: tuple[Any, ...], number: int) -> tuple[Any, ...]:
-    return given[min(number, len(given) - 1) :][:1]
-
-
-def interpreters(pythons: Sequence[Path]) -> tuple[Path | None, Path | None]:
-    """Give the interpreter of each side, None for this one; one alone is B's."""
-    if len(pythons) > 2:
-        raise UsageError(f"--python is given {len(pythons)} times, and a trial has two sides.")
-    located = [_located(python) for python in pythons]
-    return (located[-2] if len(located) > 1 else None), (located[-1] if located else None)
-
-
-def _located(python: Path) -> Path:
-    """Check that an interpreter is a file that may be run; a bare name is not looked up."""
-    import os
-
-    if not python.is_file() or not os.access(python, os.X_OK):
-        raise UsageError(
-            f"--python {python} is no program that can be run.",
-            hint="Give the interpreter of a virtual environment, such as .venv/bin/python.",
-        )
-    return python.absolute()
+    ctx.exit(judged.exit_code)
 
 
 def _show_plan(request: TrialRequest) -> None:
@@ -260,9 +167,3 @@ def _show(judged: Any, path: Path, form: str, *, quiet: bool) -> None:
     show(judged, form)
     if form == "table":
         click.echo(f"Result: {click.format_filename(path)}")
-
-
-def _exit_code(result: Result, judged: int) -> int:
-    """Give compare's code, or 1 where a side failed or is wrong."""
-    broken = any(one.status in ("failed", "timed out", "invalid") for one in result.cells)
-    return judged or int(broken)

@@ -14,12 +14,11 @@ if TYPE_CHECKING:
 
     from kdbench.comparison import Report
 
-FORMATS = (
-    *("table", "markdown", "json", "csv"),
-    *("bmf", "github-action-benchmark", "github-action-benchmark-bigger"),
-)
-"""The last three are of the new results alone; github-action-benchmark wants two files, one of what is better
-smaller and one of what is better bigger."""
+TRACKERS = ("bmf", "github-action-benchmark", "github-action-benchmark-bigger")
+"""Formats of the new results alone. github-action-benchmark wants two files, one of what is better smaller
+and one of what is better bigger."""
+
+FORMATS = ("table", "markdown", "json", "csv", *TRACKERS)
 
 ACROSS = ("backend", "device", "precision", "variant", "threads")
 
@@ -79,15 +78,9 @@ def command(
     /,
     *,
     words: tuple[str, ...],
-    key: str | None,
     form: str,
     as_json: bool,
     output: Path | None,
-    strict: bool,
-    remeasure: bool,
-    students: tuple[Path, ...],
-    pythons: tuple[Path, ...],
-    budget: float | None,
     **asked: Any,
 ) -> None:
     r"""Compare NEW, and each further result, with BASE: cell by cell, metric by metric, against a margin.
@@ -105,33 +98,59 @@ def command(
     kdbench compare latest --across backend
 
     The exit code is 0, or 1 where something is worse, 2 for bad input, 4 where nothing can be compared, 5
-    with --strict where the verdict is inconclusive.
+    with --strict where the verdict is inconclusive or new lacks what base measured.
     """
-    from kdbench import compare
-
     form = _form(form, as_json=as_json, output=output)
     _refuse_existing(output)
-    options = _options(**asked)
-    if remeasure:
-        from kdbench.cli.remeasuring import remeasured
-
-        judged = remeasured(
-            words,
-            options,
-            strict=strict,
-            students=students,
-            pythons=pythons,
-            budget=budget,
-            quiet=form != "table",
-        )
-    else:
-        _refuse_idle(students=students, pythons=pythons, budget=budget)
-        judged = compare.compare_named(words, options, key=key, strict=strict)
-    if form in FORMATS[4:]:
+    judged = _judged(words, form, **asked)
+    if form in TRACKERS:
         _print(_exported(words, form), output)
     else:
         show(judged, form, output)
     ctx.exit(judged.exit_code)
+
+
+def _judged(
+    words: tuple[str, ...],
+    form: str,
+    *,
+    key: str | None,
+    strict: bool,
+    remeasure: bool,
+    students: tuple[Path, ...],
+    pythons: tuple[Path, ...],
+    budget: float | None,
+    **asked: Any,
+) -> Report:
+    """Compare what is named, or measure it again."""
+    from kdbench import compare
+
+    options = _options(**asked)
+    again: dict[str, Any] = {"students": students, "pythons": pythons, "budget": budget}
+    if not remeasure:
+        _refuse_idle(**again)
+        return compare.compare_named(words, options, key=key, strict=strict)
+    from kdbench.cli.remeasuring import remeasured
+
+    _refuse_beside_remeasure(key, form)
+    judged: Report = remeasured(words, options, strict=strict, quiet=form != "table", **again)
+    return judged
+
+
+def _refuse_beside_remeasure(key: str | None, form: str) -> None:
+    """Refuse what is about the files as they are, where both are measured again."""
+    from kdbench.errors import UsageError
+
+    if key is not None:
+        raise UsageError(
+            "--remeasure measures two files again, and --across compares the cells of one.",
+            hint="Leave one of them out.",
+        )
+    if form in TRACKERS:
+        raise UsageError(
+            f"--format {form} is of what the files say, and --remeasure measures again.",
+            hint="Give table, markdown, json or csv; or pass the new result file to `kdbench compare`.",
+        )
 
 
 def _refuse_idle(**given: Any) -> None:

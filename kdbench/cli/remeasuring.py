@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -28,8 +29,8 @@ def remeasured(
     from functools import partial
 
     from kdbench import compare, remeasure, trial
-    from kdbench.cli.ab import interpreters
-    from kdbench.cli.request import output_path
+    from kdbench.cli.pairing import interpreters
+    from kdbench.cli.request import output_path, plugins
     from kdbench.cli.run import progress
 
     paths = compare.named(words)
@@ -45,7 +46,9 @@ def remeasured(
         output,
         students=students,
         pythons=interpreters(pythons),
-        budget_s=budget or 30.0,
+        budget_s=budget or trial.BUDGET_S,
+        plugins=plugins(),
+        argv=tuple(sys.argv[1:]),
     )
     admit = partial(remeasure.refuse_other_versions, results)
     with progress(quiet=quiet) as report:

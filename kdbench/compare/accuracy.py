@@ -1,4 +1,8 @@
-"""Is new less accurate than base? McNemar's exact test on the stored predictions, image by image."""
+"""Is new less accurate than base? McNemar's exact test on the stored predictions, image by image.
+
+The test asks whether the images that tell the two apart fall on one side, and so is conditional on their
+number. The interval is not: it is of the difference that other images of the same kind would show.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +10,7 @@ from kdbench import stats
 from kdbench.compare.effect import Effect
 from kdbench.compare.evidence import Evidence
 
-LEAST_DISCORDANT = 6
-"""With fewer images that only one side has right, even all on one side are no significant difference."""
+ALIKE = "every image is labelled alike"
 
 FLIPS_SHARE = 0.005
 """Of all images: as many more flips as this are still no change."""
@@ -26,7 +29,7 @@ def unlike_data(base: Evidence, new: Evidence) -> str:
 
 
 def top1(base: Evidence, new: Evidence) -> Effect | str:
-    """Give the difference in percentage points, its exact interval and probability; or why there is none.
+    """Give the difference in percentage points, its interval and exact probability; or why there is none.
 
     Where the labels are known, the images that only one side has right are counted. Where they are not, every
     image on which the predictions differ may be one, which makes the test weaker and never bolder.
@@ -46,8 +49,17 @@ def top1(base: Evidence, new: Evidence) -> Effect | str:
         lost = sum(x == right != y for x, y, right in zip(a, b, labels, strict=True))
         gained = sum(y == right != x for x, y, right in zip(a, b, labels, strict=True))
     else:
-        lost, gained = _at_most(sum(x != y for x, y in zip(a, b, strict=True)), ours.correct, theirs.correct)
+        unlike = sum(x != y for x, y in zip(a, b, strict=True))
+        if abs(theirs.correct - ours.correct) > unlike:
+            return "the right answers that were counted do not fit the predictions"
+        lost, gained = _at_most(unlike, ours.correct, theirs.correct)
     return _effect(lost, gained, ours.images)
+
+
+def alike(base: Evidence, new: Evidence) -> bool:
+    """Tell whether two cells gave the same answer to every image."""
+    ours, theirs = base.record.accuracy, new.record.accuracy
+    return ours is not None and theirs is not None and ours.predictions == theirs.predictions
 
 
 def _at_most(unlike: int, before: int, after: int) -> tuple[int, int]:
@@ -59,18 +71,23 @@ def _at_most(unlike: int, before: int, after: int) -> tuple[int, int]:
 
 
 def _effect(lost: int, gained: int, images: int) -> Effect:
-    """Points gained, and the exact interval given how many images tell the two apart."""
-    points, discordant = 100 / images, lost + gained
-    low, high = 0.0, 0.0
-    if discordant:
-        least, most = stats.clopper_pearson(gained, discordant)
-        low, high = ((2 * share - 1) * discordant * points for share in (least, most))
+    """Points gained, their interval, and McNemar's probability.
+
+    The shares of all images that are lost and that are gained each have the exact interval of Clopper and
+    Pearson, at 97.5 %. By Bonferroni both hold at once in 95 % of cases, and then the difference lies between
+    the least gained less the most lost, and the most gained less the least lost. It is wider than need be,
+    never narrower.
+    """
+    once = (1 + stats.CONFIDENCE) / 2
+    least_lost, most_lost = stats.clopper_pearson(lost, images, once)
+    least_gained, most_gained = stats.clopper_pearson(gained, images, once)
+    low, high = 100 * (least_gained - most_lost), 100 * (most_gained - least_lost)
     return Effect(
-        estimate=(gained - lost) * points,
+        estimate=100 * (gained - lost) / images,
         low=low,
         high=high,
         p=stats.mcnemar(lost, gained),
-        detectable=max((high - low) / 2, LEAST_DISCORDANT * points),
+        detectable=(high - low) / 2,
         blocks=(images, images),
         paired=True,
     )

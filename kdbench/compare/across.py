@@ -12,14 +12,17 @@ from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from itertools import combinations, pairwise
 
-from kdbench.compare.assemble import overall, source
+from msgspec import structs
+
+from kdbench.compare.assemble import source
 from kdbench.compare.effect import Effect, of_estimates
 from kdbench.compare.evidence import Evidence, evidence, values
 from kdbench.compare.findings import clock_ns
 from kdbench.compare.options import Options
+from kdbench.compare.overall import overall
 from kdbench.compare.settle import trial
 from kdbench.compare.spread import spread
-from kdbench.compare.verdict import Finding, judge
+from kdbench.compare.verdict import LEVEL, Finding, judge
 from kdbench.comparison import Change, Comparison, Overtaking, Row
 from kdbench.errors import UsageError
 from kdbench.metric import METRICS
@@ -32,6 +35,9 @@ KEYS = ("backend", "device", "precision", "variant", "threads")
 """The parts of a cell's key that may be compared across."""
 
 _METRIC = {"latency": METRICS["latency.p50"], "throughput": METRICS["throughput"]}
+
+METRICS_ACROSS = tuple(metric.name for metric in _METRIC.values())
+"""What cells are compared in: each scenario has one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +72,7 @@ def across(result: Result, key: str, options: Options | None = None, *, file: st
         own = _winner_first(_pairs(group, costs))
         pairs += own
         winners.append(own[0].base)
-    changes = judge([_finding(pair, options) for pair in pairs])
+    changes = judge([_finding(pair, options) for pair in pairs], options)
     chosen = {id(one) for one in winners}
     rows = [
         Row(base=pair.base.record.cell, new=pair.new.record.cell, changes=(change,))
@@ -74,15 +80,15 @@ def across(result: Result, key: str, options: Options | None = None, *, file: st
         if id(pair.base) in chosen
     ]
     alone = () if rows else (f"No two cells that may be ranked are alike but for their {key}.",)
-    return Comparison(
+    comparison = Comparison(
         base=source(result, "best", file),
         new=source(result, "other", file),
         across=key,
         rows=tuple(rows),
         overtakings=tuple(_overtakings(pairs, changes, key)),
         notes=(*_left_out(found), *alone),
-        verdict=overall(rows, options),
     )
+    return structs.replace(comparison, verdict=overall(comparison, options))
 
 
 def _left_out(found: Sequence[Evidence]) -> Iterator[str]:
@@ -139,7 +145,7 @@ def _effect(base: Evidence, new: Evidence, costs: Costs) -> Effect:
         return of_estimates(estimates, base, new)
     metric = _METRIC[base.record.cell.scenario]
     ours, theirs = (values(metric, one).figure or 1.0 for one in (base, new))
-    return Effect(estimate=math.log(theirs / ours), reason="they were never measured side by side")
+    return Effect(estimate=math.log(theirs) - math.log(ours), reason="they were never measured side by side")
 
 
 def _winner_first(pairs: Sequence[_Pair]) -> list[_Pair]:
@@ -193,7 +199,8 @@ def _overtakings(pairs: Sequence[_Pair], changes: Sequence[Change], key: str) ->
             first, second, cost = second, first, -cost
         alike = tuple(getattr(first, name) for name in names)
         line = (*alike, getattr(first, key), getattr(second, key))
-        lines[line].append((first.batch, cost, change.verdict in ("better", "worse"), first, second))
+        real = change.p_holm is not None and change.p_holm < LEVEL
+        lines[line].append((first.batch, cost, real, first, second))
     for points in lines.values():
         for below, above in pairwise(sorted(points, key=lambda point: point[0])):
             if below[1] * above[1] < 0 and below[0] < above[0]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from kdbench.compare.across import KEYS, across
+from kdbench.compare.across import KEYS, METRICS_ACROSS, across
 from kdbench.compare.files import compare, compare_trial
 from kdbench.compare.gate import report
+from kdbench.compare.means import in_common
 from kdbench.compare.options import Options
 from kdbench.compare.sources import Loaded, load, named
 from kdbench.comparison import Comparison, Report
@@ -21,6 +22,8 @@ def compare_named(
 
     key: compare the cells of one file across it. Raises UsageError or ResultError.
     """
+    if key is not None:
+        _refuse_across(options)
     paths = named(words)
     if key is not None:
         return report([_across(paths, key, options)], options, strict=strict)
@@ -32,7 +35,22 @@ def compare_named(
         new = load(path)
         comparisons.append(compare(base, new, options))
         _refuse_again(new, seen)
-    return report(comparisons, options, strict=strict)
+    return report(in_common(comparisons), options, strict=strict)
+
+
+def _refuse_across(options: Options) -> None:
+    """Refuse what an order of cells knows nothing of."""
+    if options.gates:
+        raise UsageError(
+            "--fail-on is about what became worse, and --across compares within one file, where nothing has.",
+            hint="Leave it out; --margin says which lead matters.",
+        )
+    for name in options.metrics:
+        if name not in METRICS_ACROSS:
+            raise UsageError(
+                f"--across compares {' and '.join(METRICS_ACROSS)}, not {name}.",
+                hint="`kdbench show FILE` has the other figures side by side.",
+            )
 
 
 def _across(paths: Sequence[Path], key: str, options: Options) -> Comparison:

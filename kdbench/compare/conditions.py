@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from kdbench.compare.evidence import Evidence
@@ -16,6 +16,9 @@ Pairs = Sequence[tuple[Evidence, Evidence]]
 
 _DEPTH = 4
 _LONGEST = 100
+_BEFORE = 30
+"""Characters of what two long texts have in common that are shown before what they have not."""
+
 _WORDS: Mapping[str, str] = {
     "host_hash": "machine",
     "python.version": "Python",
@@ -75,10 +78,11 @@ def differences(base: Result, new: Result, pairs: Pairs) -> tuple[Difference, ..
     if base is new:
         ours = theirs = {}
     found = [
-        Difference(what=_told(path), base=_shown(ours.get(path)), new=_shown(theirs.get(path)))
+        _difference(_told(path), ours.get(path), theirs.get(path))
         for path in dict.fromkeys([*ours, *theirs])
         if any(path == fact or path.startswith(f"{fact}.") for fact in MUST_AGREE)
         and ours.get(path) != theirs.get(path)
+        and (_known(ours.get(path)) or _known(theirs.get(path)))
     ]
     known = {one.what for one in found}
     found += [one for one in _of_backends(pairs) if one.what not in known]
@@ -127,7 +131,8 @@ def _placed(base: Evidence, new: Evidence) -> Iterator[Difference]:
 
 
 def _difference(what: str, base: Any, new: Any) -> Difference:
-    return Difference(what=clean(what)[:_LONGEST], base=_shown(base), new=_shown(new))
+    ours, theirs = _apart(_text(base), _text(new))
+    return Difference(what=clean(what)[:_LONGEST], base=ours, new=theirs)
 
 
 def _leaves(tree: Mapping[str, Any], prefix: str = "", depth: int = _DEPTH) -> Iterator[tuple[str, Any]]:
@@ -145,17 +150,28 @@ def _told(path: str) -> str:
     return clean(_WORDS.get(path, path))[:_LONGEST]
 
 
-def _shown(value: Any) -> str:
-    if value is None or value == "":
+def _known(value: Any) -> bool:
+    return value is not None and value != ""
+
+
+def _text(value: Any) -> str:
+    """Write a fact of any length as one line; what is nested in a list is left out."""
+    if not _known(value):
         return "unknown"
-    if isinstance(value, list):
-        return clean(", ".join(_shown(one) for one in _few(value)))[:_LONGEST]
-    return clean(
-        {True: "yes", False: "no"}.get(value, str(value)) if isinstance(value, bool) else str(value)
-    )[:_LONGEST]
+    if isinstance(value, Mapping):
+        return "a table"
+    if isinstance(value, list | tuple):
+        return ", ".join(_text(one) for one in value if not isinstance(one, list | tuple | Mapping))
+    return clean({True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value))
 
 
-def _few(values: Iterable[Any]) -> Iterator[Any]:
-    for number, value in enumerate(values):
-        if number < _LONGEST and not isinstance(value, list | Mapping):
-            yield value
+def _apart(base: str, new: str) -> tuple[str, str]:
+    """Cut two texts of unlike facts to what fits, and so that they are not alike: to where they differ."""
+    if base[:_LONGEST] != new[:_LONGEST]:
+        return base[:_LONGEST], new[:_LONGEST]
+    if base == new:
+        return base[:_LONGEST], f"another: {new}"[:_LONGEST]  # they differ in what no text has room for
+    least = min(len(base), len(new))
+    start = next((at for at in range(least) if base[at] != new[at]), least) - _BEFORE
+    ours, theirs = (f"…{text[start : start + _LONGEST - 1]}" for text in (base, new))
+    return ours, theirs

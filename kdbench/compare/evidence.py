@@ -9,17 +9,16 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from statistics import fmean, median
 from typing import Any
 
 from kdbench import stats
+from kdbench.checks import TAIL_NS
 from kdbench.contention import contended_blocks
 from kdbench.metric import Metric
 from kdbench.ranking import at_settled_depth, images_per_s
 from kdbench.records import CellRecord, Result, Samples, Slice, Stretch, Subject, Window
-
-TAIL_NS = 10_000_000_000
-"""A shorter stretch is no basis for tails."""
 
 _LONGEST_NS = 2.0**63
 
@@ -34,6 +33,8 @@ class Evidence:
     subject: what was measured in it, which a trial has two of. contended: its blocks that were measured under
     heavy contention, by `kdbench.contention`. They stay in every estimate, for leaving slow ones out does not
     make it better; each counts as half a replication, in the standard error and in the degrees of freedom.
+    Only slices tell of contention. Windows tell their CPU time and nothing of others, so a cell of the
+    scenario throughput has no contended block, whatever disturbed it.
     """
 
     result: Result
@@ -137,22 +138,35 @@ def _of_tail(found: Evidence) -> Values:
 
 
 def _percentile(p: float, samples: Sequence[Samples]) -> Values:
-    """Give each block's percentile, or a fault where there are too few calls to show any."""
+    """Give each block's percentile, or a fault where there are too few calls to show any.
+
+    All calls of a block count together: a cell that links cohorts has more than one set of samples in each.
+    """
     calls, need = sum(one.calls for one in samples), stats.percentile_need(p)
     if not calls:
         return Values()
     if calls < need:
         return Values(fault=f"p{p:g} needs {need} calls, and there are {calls}", withheld=True)
-    blocks = {one.block: _quantile(one, p / 100) for one in samples if one.calls}
+    own: dict[int, list[Samples]] = defaultdict(list)
+    for one in samples:
+        if one.calls:
+            own[one.block].append(one)
+    blocks = {block: _quantile(found, p / 100) for block, found in own.items()}
     if min(blocks.values()) <= 0:
         return Values(fault=f"p{p:g} of a block is {min(blocks.values()):g} ns, which no call takes")
     return Values(median(blocks.values()), {block: math.log(value) for block, value in blocks.items()})
 
 
-def _quantile(samples: Samples, p: float) -> float:
+def _quantile(samples: Sequence[Samples], p: float) -> float:
+    if all(one.growth is None for one in samples):
+        return stats.quantile(chain.from_iterable(one.values_ns for one in samples), p)
+    return stats.weighted_quantile(chain.from_iterable(map(_weighted, samples)), p)
+
+
+def _weighted(samples: Samples) -> Iterable[tuple[float, int]]:
     if samples.growth is None:
-        return stats.quantile(samples.values_ns, p)
-    return stats.histogram_quantile(samples.bins, samples.counts, p, samples.growth)
+        return [(float(value), 1) for value in samples.values_ns]
+    return stats.histogram_values(samples.bins, samples.counts, samples.growth)
 
 
 def _of_windows(found: Evidence) -> Values:
@@ -168,13 +182,15 @@ def _of_windows(found: Evidence) -> Values:
 
 
 def _of_loads(found: Evidence) -> Values:
+    """Leave out the first load, from a disk not yet read: of a run's block 0, or of a trial's rehearsal."""
     first = found.record.first_output
-    later = first.load_ns[1:] if first else ()  # the first reads from a disk that was not yet read
+    later = first.load_ns[1:] if first else ()
     if not later:
         return Values()
     if min(later) <= 0:
         return Values(fault=f"loading took {min(later)} ns, which cannot be")
-    return Values(median(later), {number: math.log(one) for number, one in enumerate(later, start=1)})
+    start = 1 if found.result.trial is None else 0
+    return Values(median(later), {block: math.log(one) for block, one in enumerate(later, start)})
 
 
 _READERS: dict[str, Callable[[Evidence], Values]] = {

@@ -20,6 +20,12 @@ from kdbench.strict import clean
 BROKEN = ("failed", "timed out", "invalid")
 """A status that says something against what is new; the others say something about the machine."""
 
+ABSENT = ("unavailable", "unsupported")
+"""A status that says that a cell cannot be had."""
+
+LONGEST_READING_NS = 1e3
+"""No clock takes longer to be read; what a file claims beyond it would make everything the same."""
+
 _SETTLED_BY_TRIAL = ("slices", "calls", "windows")
 _STATUS = Metric(name=STATUS, title="status", unit="", scale="count", margin=0.0, origin="once")
 
@@ -42,7 +48,7 @@ class Setting:
 
 def findings(base: Evidence, new: Evidence, setting: Setting) -> list[Finding]:
     """Compare two cells in every metric that is wanted and that either has; their statuses come first."""
-    state = _status(base.record, new.record)
+    state = _status(base.record, new.record, paired=setting.paired)
     wanted = [metric for metric in METRICS.values() if setting.options.wants(metric)]
     if state is not None and not _has_figures(base, new):
         return [state]
@@ -54,22 +60,41 @@ def _has_figures(base: Evidence, new: Evidence) -> bool:
     return all(one.record.status in ("measured", "invalid") for one in (base, new))
 
 
-def _status(base: CellRecord, new: CellRecord) -> Finding | None:
-    """Say what a change of status means; None where both were measured."""
+def _status(base: CellRecord, new: CellRecord, *, paired: bool) -> Finding | None:
+    """Say what a change of status, or of being accurate enough, means; None where there is none to tell."""
     if base.status == new.status == "measured":
-        return None
-    verdict: Verdict = "not comparable"
-    if base.status == "measured" and new.status in BROKEN:
-        verdict = "worse"
-    elif new.status == "measured" and base.status in BROKEN:
-        verdict = "better"
+        return _accurate_enough(base, new)
     told = [f"{base.status} in base, {new.status} in new"]
     if base.status == new.status:
         told = [f"{new.status} on both sides"]
     reasons = dict.fromkeys(clean(one.reason) for one in (base, new) if one.reason)
     if reasons:
         told.append(" / ".join(reasons))
+    verdict = _of_states(base.status, new.status, paired=paired)
     return Finding(metric=_STATUS, margin=0.0, forced=verdict, reason=": ".join(told))
+
+
+def _of_states(base: str, new: str, *, paired: bool) -> Verdict:
+    """Judge two states; whether what cannot be had any more would be worse, nobody can tell.
+
+    In a trial both sides were meant to work: one that does not is worse, whichever it is.
+    """
+    if paired and (base in BROKEN or new in BROKEN):
+        return "worse"
+    if base == "measured" and new in BROKEN:
+        return "worse"
+    if new == "measured" and base in BROKEN:
+        return "better"
+    return "inconclusive" if base == "measured" and new in ABSENT else "not comparable"
+
+
+def _accurate_enough(base: CellRecord, new: CellRecord) -> Finding | None:
+    """Say whether a cell is no longer as accurate as is allowed, or is so again; None where nobody knows."""
+    if None in (base.eligible, new.eligible) or base.eligible == new.eligible:
+        return None
+    verdict: Verdict = "better" if new.eligible else "worse"
+    why = f"less accurate than is allowed in {'base' if new.eligible else 'new'}"
+    return Finding(metric=_STATUS, margin=0.0, forced=verdict, reason=why)
 
 
 def _finding(metric: Metric, base: Evidence, new: Evidence, setting: Setting) -> Finding | None:
@@ -153,11 +178,13 @@ def slower(base: Result, new: Result) -> float | None:
         [one.median_ns for one in result.yardsticks if one.scenario == "latency" and one.median_ns > 0]
         for result in (base, new)
     ]
-    return math.log(median(medians[1]) / median(medians[0])) if all(medians) else None
+    return math.log(median(medians[1])) - math.log(median(medians[0])) if all(medians) else None
 
 
 def clock_ns(result: Result) -> float:
-    """Give what reading the clock takes, 0 where it is not known."""
+    """Give what reading the clock takes, at most a microsecond; 0 where it is not known."""
     clock = result.environment.get("clock")
     reading = clock.get("reading_ns") if isinstance(clock, dict) else None
-    return float(reading) if isinstance(reading, int | float) and not isinstance(reading, bool) else 0.0
+    if isinstance(reading, bool) or not isinstance(reading, int | float):
+        return 0.0
+    return float(min(LONGEST_READING_NS, max(0.0, reading)))

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 
-from kdbench.compare.assemble import counts
 from kdbench.compare.options import Options
-from kdbench.comparison import Change, Comparison, Report
+from kdbench.compare.overall import overall
+from kdbench.comparison import Comparison, Report
 from kdbench.errors import UsageError
-from kdbench.metric import METRICS, STATUS, Metric
+from kdbench.metric import METRICS, Metric
 from kdbench.problems import nearest, quote
 
 PASSED, REGRESSION, NOT_COMPARABLE, INCONCLUSIVE = 0, 1, 4, 5
@@ -26,13 +26,16 @@ def gates(fail_on: str | None, margin: float | None = None) -> Options:
     """
     options = Options(margin=margin)
     limits: dict[str, float] = {}
+    unlimited = set()
     for item in [] if fail_on is None else fail_on.split(","):
         name, colon, limit = item.strip().partition(":")
         metric = known(name.strip())
         if metric.name in limits:
             raise UsageError(f"--fail-on names {metric.name} twice.")
         limits[metric.name] = _limit(metric, limit.strip()) if colon else options.margin_of(metric)
-    return Options(margin=margin, gates=limits)
+        if not colon:
+            unlimited.add(metric.name)
+    return Options(margin=margin, gates=limits, unlimited=frozenset(unlimited))
 
 
 def known(name: str) -> Metric:
@@ -73,16 +76,19 @@ def report(
     return Report(
         comparisons=tuple(comparisons),
         gates=dict(options.gates),
+        metrics=options.metrics,
         strict=strict,
         exit_code=exit_code(comparisons, options, strict=strict),
     )
 
 
 def exit_code(comparisons: Iterable[Comparison], options: Options, *, strict: bool) -> int:
-    """Give 1 where a gated change is worse; else 4 where something asked for could not be compared; else 0.
+    """Give the gravest code of the comparisons, each by itself; 4 where there is none.
 
-    With `strict` it is 5 where a gated change is inconclusive. A row that no longer works always counts. To
-    be told which backend of a file is fastest is never a failure.
+    It is 1 where what counts is worse; else 4 where nothing of it was judged, or nothing for a gate; else 0.
+    With `strict` it is 5 where what counts is inconclusive, and where base measured something that is missing
+    from new, or cannot be had there. A row that no longer works always counts, and in a trial one that does
+    not work on either side. To be told which backend of a file is fastest is never a failure.
     """
     codes = [_code(one, options, strict=strict) for one in comparisons]
     for code in (REGRESSION, NOT_COMPARABLE, INCONCLUSIVE):
@@ -92,21 +98,8 @@ def exit_code(comparisons: Iterable[Comparison], options: Options, *, strict: bo
 
 
 def _code(comparison: Comparison, options: Options, *, strict: bool) -> int:
-    gated = list(_gated(comparison, options))
-    verdicts = {change.verdict for change in gated}
-    if "worse" in verdicts and not comparison.across:
-        return REGRESSION
-    if (comparison.mismatches and not comparison.allowed) or not verdicts - {"not comparable"}:
-        return NOT_COMPARABLE
-    judged = {change.metric for change in gated if change.verdict != "not comparable"}
-    if options.gates.keys() - judged and not comparison.across:
-        return NOT_COMPARABLE
-    return INCONCLUSIVE if strict and "inconclusive" in verdicts else PASSED
-
-
-def _gated(comparison: Comparison, options: Options) -> Iterator[Change]:
-    for row in comparison.rows:
-        for change in row.changes:
-            asked = not options.gates or change.metric in options.gates or change.metric == STATUS
-            if asked and counts(change, options):
-                yield change
+    verdict = overall(comparison, options)
+    if verdict in ("worse", "not comparable"):
+        return REGRESSION if verdict == "worse" else NOT_COMPARABLE
+    missing = any(one.only == "base" and one.status == "measured" for one in comparison.unmatched)
+    return INCONCLUSIVE if strict and (verdict == "inconclusive" or missing) else PASSED

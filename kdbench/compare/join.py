@@ -10,7 +10,6 @@ from kdbench.compare.evidence import Evidence
 from kdbench.comparison import Unmatched
 from kdbench.errors import ResultError
 from kdbench.records import Result
-from kdbench.spec import Cell
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,30 +23,38 @@ class Joined:
 def by_key(base: Sequence[Evidence], new: Sequence[Evidence], *, any_boundary: bool = False) -> Joined:
     """Join the cells of two files on their keys; where a file has one twice, in their order."""
 
-    def key(cell: Cell) -> Hashable:
+    def key(one: Evidence) -> Hashable:
+        cell = one.record.cell
         return replace(cell, boundary="host") if any_boundary else cell
 
     return _joined(base, new, key)
 
 
 def by_side(result: Result, found: Sequence[Evidence]) -> Joined:
-    """Join the two sides of a trial: of each scenario, batch size and network, in their order.
+    """Join the two sides of a trial by the numbers that their pairs have.
 
-    Everything else may differ, for it is what the trial is about. Raises ResultError for no trial.
+    Everything in the key may differ, for it is what the trial is about. Raises ResultError for no trial.
     """
     if result.trial is None:
         raise ResultError("This result holds one side only, so there is nothing to compare it with.")
     base, new = ([one for one in found if one.record.cell.side == side] for side in ("a", "b"))
-    return _joined(base, new, lambda cell: (cell.scenario, cell.batch, cell.network, cell.boundary))
+    if any(one.record.pair is not None for one in found):
+        return _joined(base, new, lambda one: (one.record.pair, one.record.pair is None and one.record.cell))
+    return _joined(base, new, _setting)  # a trial from before pairs had numbers, or made by somebody else
 
 
-def _joined(base: Sequence[Evidence], new: Sequence[Evidence], key: Callable[[Cell], Hashable]) -> Joined:
+def _setting(one: Evidence) -> Hashable:
+    cell = one.record.cell
+    return cell.scenario, cell.batch, cell.network, cell.boundary
+
+
+def _joined(base: Sequence[Evidence], new: Sequence[Evidence], key: Callable[[Evidence], Hashable]) -> Joined:
     waiting: dict[Hashable, list[Evidence]] = defaultdict(list)
     for one in reversed(new):
-        waiting[key(one.record.cell)].append(one)
+        waiting[key(one)].append(one)
     pairs, alone = [], []
     for one in base:
-        others = waiting[key(one.record.cell)]
+        others = waiting[key(one)]
         if others:
             pairs.append((one, others.pop()))
         else:

@@ -37,7 +37,7 @@ def of_trial(result: Result) -> Iterator[str]:
 
 def of_changes(judged: Judged) -> Iterator[str]:
     """Note what is weak about the evidence, each kind once with its first example."""
-    for kind in (_few_blocks, _coarse, _by_a_prior, _by_p10):
+    for kind in (_few_blocks, _coarse, _by_a_prior, _by_p10, _unweighted):
         if told := kind(judged):
             yield told
 
@@ -93,6 +93,14 @@ def _by_p10(judged: Judged) -> str:
         f"is a change of the slower calls, or of the machine's state; {row.new} changed by "
         f"{100 * ((change.effect or 1) - 1):+.1f} % and {100 * (ratio(finding.p10 or 0.0) - 1):+.1f} %."
     )
+
+
+def _unweighted(judged: Judged) -> str:
+    """Windows tell of no contention: beside rows that count for less, theirs may be no better."""
+    contended = any(change.contended for _, _, change in judged)
+    if not contended or not any(finding.metric.origin == "windows" for _, finding, _ in judged):
+        return ""
+    return "Whether throughput was disturbed as well is not known: contention is seen in slices only."
 
 
 def _disagree(finding: Finding, change: Change) -> bool:

@@ -31,9 +31,11 @@ def top1(metric: Metric, base: Evidence, new: Evidence, options: Options) -> Fin
         return None
     finding = Finding(metric=metric, margin=options.margin_of(metric), base=_share(ours), new=_share(theirs))
     found = accuracy.top1(base, new)
-    if isinstance(found, str):
-        return replace(finding, forced="not comparable", reason=found)
-    return replace(finding, effect=found)
+    if isinstance(found, str) or ours is None or theirs is None:
+        return replace(finding, forced="not comparable", reason=found if isinstance(found, str) else "")
+    if accuracy.alike(base, new):
+        return replace(finding, effect=found, forced="same", reason=accuracy.ALIKE)
+    return replace(finding, effect=found, hypothesis=(ours.predictions, theirs.predictions))
 
 
 def _share(found: AccuracyRecord | None) -> float | None:
@@ -50,7 +52,7 @@ def flips(metric: Metric, base: Evidence, new: Evidence, options: Options) -> Fi
         if not options.asks_for(metric):
             return None
         return Finding(metric=metric, margin=margin, forced="not comparable", reason=why)
-    if metric.name not in options.gates:
+    if not options.limits(metric):
         margin = max(margin, accuracy.FLIPS_SHARE * ours.images)
     return Finding(
         metric=metric,
@@ -72,15 +74,20 @@ def once(metric: Metric, base: Evidence, new: Evidence, options: Options) -> Fin
     if ours is None or theirs is None:
         why = "it was not measured on both sides"
         return replace(finding, forced="not comparable", reason=why) if options.asks_for(metric) else None
-    if ours <= 0 or theirs <= 0:
-        if abs(theirs - ours) <= metric.floor:
-            return replace(finding, forced="same")
-        why = f"there is no ratio to {min(ours, theirs):g} {metric.unit}"
-        return replace(finding, forced="worse" if theirs > ours else "better", reason=why)
-    finding = replace(finding, effect=Effect(estimate=math.log(theirs / ours), blocks=(1, 1)))
+    known = ours > 0 and theirs > 0
+    if known:
+        finding = replace(finding, effect=Effect(estimate=math.log(theirs) - math.log(ours), blocks=(1, 1)))
     if why := spoiled(base.record, new.record):
         return replace(finding, forced="not comparable", reason=why)
-    if not metric.judged and metric.name not in options.gates:
+    if not metric.judged and not options.asks_for(metric):
         why = "one observation, which is shown and not judged"
         return replace(finding, forced="inconclusive", reason=why)
-    return finding
+    return finding if known else _of_nothing(finding, ours, theirs)
+
+
+def _of_nothing(finding: Finding, base: float, new: float) -> Finding:
+    """Judge values of which one is 0 or less, so that there is no ratio, by their difference alone."""
+    if abs(new - base) <= finding.floor:
+        return replace(finding, forced="same")
+    why = f"there is no ratio to {min(base, new):g} {finding.metric.unit}"
+    return replace(finding, forced="worse" if new > base else "better", reason=why)

@@ -35,11 +35,16 @@ class _Run(msgspec.Struct, frozen=True):
     status: str = ""
 
 
+class _Trial(msgspec.Struct, frozen=True):
+    """That a result is one is all that is asked."""
+
+
 class _Head(msgspec.Struct, frozen=True):
     """What is looked at to choose a file, without reading the rest."""
 
     schema: results.Format | None = None
     run: _Run = _Run()
+    trial: _Trial | None = None
 
 
 def load(path: Path) -> Loaded:
@@ -50,6 +55,8 @@ def load(path: Path) -> Loaded:
 def named(words: Sequence[str]) -> tuple[Path, ...]:
     """Give the files that are meant, in the order given; a folder stands for its results, oldest first.
 
+    A folder, a pattern and the words `latest` and `previous` mean runs that can be compared with one another,
+    so trials are passed over, as is all JSON that is no result; `latest` or `previous` alone may be a trial.
     Raises UsageError for a folder or a pattern without any, for more than 100 files, which are counted before
     any is read, and for the same file twice.
     """
@@ -60,7 +67,8 @@ def named(words: Sequence[str]) -> tuple[Path, ...]:
             f"That names {count:,} files, and at most {MOST} are compared at once.",
             hint="Name those that you mean; the first is the base.",
         )
-    found = [path for word, paths in groups for path in _chosen(word, paths)]
+    alone = len(words) == 1
+    found = [path for word, paths in groups for path in _chosen(word, paths, alone=alone)]
     _refuse_twice(found)
     return tuple(found)
 
@@ -69,57 +77,80 @@ def _listed(word: str) -> list[Path]:
     """List the files that a word may stand for, before any is read."""
     if word in WORDS:
         return [Path(word)]
-    path = Path(word)
-    if path.is_dir():
-        return sorted(path.glob("*.json"))
-    if not path.exists() and glob.has_magic(word):
-        found = [Path(one) for one in sorted(glob.glob(word))]  # noqa: PTH207  # an absolute pattern is one too
-        if not found:
-            raise UsageError(f"No file matches {clean(word)}.", hint="`kdbench run` writes results.")
-        return found
-    return [path]
-
-
-def _chosen(word: str, paths: list[Path]) -> list[Path]:
-    if word in WORDS:
-        return [_by_time(word)]
-    if not Path(word).is_dir():
-        return paths
-    found = [(head.run.started_utc, path) for path, head in _heads(paths)]
+    if Path(word).is_dir():
+        return sorted(Path(word).glob("*.json"))
+    if not _is_pattern(word):
+        return [Path(word)]
+    found = [Path(one) for one in sorted(glob.glob(word))]  # noqa: PTH207  # an absolute pattern is one too
     if not found:
-        raise UsageError(f"There is no result in {clean(word)}.", hint="`kdbench run` writes one.")
-    return [path for _, path in sorted(found)]
+        raise UsageError(f"No file matches {clean(word)}.", hint="`kdbench run` writes results.")
+    return found
 
 
-def _by_time(word: str) -> Path:
-    """Find the newest finished result, or the one before, where `kdbench run` puts them."""
+def _is_pattern(word: str) -> bool:
+    return glob.has_magic(word) and not Path(word).exists()
+
+
+def _chosen(word: str, paths: list[Path], *, alone: bool) -> list[Path]:
+    if word in WORDS:
+        return [_by_time(word, alone=alone)]
+    folder = Path(word).is_dir()
+    if not folder and not _is_pattern(word):
+        return paths
+    heads = _heads(paths)
+    runs = [(head.run.started_utc if folder else "", path) for path, head in heads if head.trial is None]
+    if not folder:
+        runs += [("", path) for path in paths if path.name.endswith(results.JOURNAL_SUFFIX)]
+    if runs:
+        return [path for _, path in sorted(runs)]
+    where = f"in {clean(word)}" if folder else f"among the files that {clean(word)} matches"
+    if heads:
+        raise UsageError(
+            f"There is no run {where}, only trials of `kdbench ab`.",
+            hint="A trial is compared alone, by its own name.",
+        )
+    raise UsageError(f"There is no result {where}.", hint="`kdbench run` writes one.")
+
+
+def _by_time(word: str, *, alone: bool) -> Path:
+    """Find the newest finished result, or the one before, where `kdbench run` puts them.
+
+    alone: whether nothing is to be compared with it, so that it may be a trial.
+    """
     folder = Path("results") if Path("results").is_dir() else Path()
-    files = sorted(folder.glob("*.json"), key=lambda path: path.stat().st_mtime)[-MOST:]
+    files = sorted(folder.glob("*.json"), key=_written_s)[-MOST:]
     finished = sorted(
         (head.run.started_utc, path)
-        for path, head in _heads(files, forgiving=True)
-        if head.run.status == "complete"
+        for path, head in _heads(files)
+        if head.run.status == "complete" and (alone or head.trial is None)
     )
     back = len(WORDS) - WORDS.index(word)
     if len(finished) < back:
+        what = "finished result" if alone else "finished run"
         raise UsageError(
             f"There is no {word} result in {clean(str(folder.absolute()))}: it has "
-            f"{len(finished)} finished {'result' if len(finished) == 1 else 'results'}.",
+            f"{len(finished)} {what}{'' if len(finished) == 1 else 's'}.",
             hint="`kdbench run` writes results; or name the files.",
         )
     return finished[-back][1]
 
 
-def _heads(paths: Iterable[Path], *, forgiving: bool = False) -> list[tuple[Path, _Head]]:
-    """Read what the files claim to be, and keep the results; other JSON in the folder is passed over."""
+def _written_s(path: Path) -> float:
+    """Give when a file was written last; 0 for a link that leads nowhere."""
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0
+
+
+def _heads(paths: Iterable[Path]) -> list[tuple[Path, _Head]]:
+    """Read what the files claim to be, and keep the results; all else is passed over."""
     found = []
     for path in paths:
         try:
             head = decode(results.load(path), _Head, clean(str(path)))
         except ResultError:
-            if forgiving:
-                continue
-            raise
+            continue
         if head.schema is not None and head.schema.name == results.SCHEMA_NAME:
             found.append((path, head))
     return found

@@ -29,12 +29,16 @@ TAIL_FACTOR = 2.0
 FEW_RUNS = 5
 """A scatter of fewer runs may be small by luck: then the prior holds where it is larger."""
 
+TESTED = ("slices", "windows")
+"""Where values come from whose scatter a self-test measures. That of tails, p90 and loading it does not: they
+scatter no less than medians, so there its scatter holds only where it is larger than the prior."""
+
 
 @dataclass(frozen=True, slots=True)
 class Spread:
     """Standard deviations in log terms: `run_sd` from run to run, `block_sd` of a trial's blocks.
 
-    df: degrees of freedom of `run_sd`. source: where it is known from. tested: whether by a self-test.
+    df: degrees of freedom of `run_sd`. source: where it is known from.
     """
 
     run_sd: float
@@ -42,7 +46,6 @@ class Spread:
     source: str
     block_sd: float
     block_s: float
-    tested: bool = False
 
 
 def no_floors(host_hash: str) -> tuple[Floor, ...]:
@@ -59,10 +62,11 @@ def spread(metric: Metric, found: Evidence, floors: Iterable[Floor]) -> Spread:
     if floor.run_sd is None or floor.runs < 2:
         return Spread(prior.run_sd, prior.df, prior.source, block_sd, block_s)
     run_sd = floor.run_sd * (TAIL_FACTOR if metric.origin == "tail" else 1.0)
-    if floor.runs < FEW_RUNS and run_sd < prior.run_sd:
+    believed = floor.runs >= FEW_RUNS and metric.origin in TESTED
+    if run_sd < prior.run_sd and not believed:
         return Spread(prior.run_sd, prior.df, prior.source, block_sd, block_s)
     source = f"{floor.runs} runs of this machine's self-test"
-    return Spread(run_sd, floor.runs - 1.0, source, block_sd, block_s, tested=True)
+    return Spread(run_sd, floor.runs - 1.0, source, block_sd, block_s)
 
 
 def nearest(found: Evidence, floors: Iterable[Floor]) -> Floor | None:

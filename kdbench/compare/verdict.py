@@ -1,20 +1,22 @@
 """Better, worse, same, inconclusive or not comparable: the rule, applied to one finding after another.
 
-A change is real where its probability, corrected by Holm for all that were looked at, is below 5 %. It
-matters where it goes beyond the margin and beyond the absolute floor. It is none where the whole 95 %
-interval lies within the margin, or that of the absolute difference within the floor. All else is
-inconclusive.
+A change is real where its probability, corrected by Holm for all that count, is below 5 %; what is only
+shown beside them is a family of its own. It matters where it goes beyond the margin and beyond the absolute
+floor. It is none where the whole 95 % interval lies within the margin, or that of the absolute difference
+within the floor. All else is inconclusive.
 A ratio of r and one of 1/r are equally far from none: a margin of 3 % reaches from 1/1.03 to 1.03.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from kdbench import stats
 from kdbench.compare.effect import Effect
+from kdbench.compare.options import Options
 from kdbench.compare.settle import Trial, settling
 from kdbench.comparison import Change, Verdict
 from kdbench.metric import Metric
@@ -22,6 +24,11 @@ from kdbench.metric import Metric
 LEVEL = 1 - stats.CONFIDENCE
 _HIGHEST = 700.0
 """Beyond this logarithm a ratio is no number any more."""
+
+_Tested = tuple[float | None, int]
+"""A corrected probability, and how many were corrected together."""
+
+_UNTESTED: _Tested = (None, 0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +38,7 @@ class Finding:
     forced: the verdict where the data are not to be judged, for the `reason`; the figures are shown all the
     same. normalised: log effect less that of the yardstick. trial: what a trial of it would need.
     p10: the log effect by the first deciles of the slices, to be held against that by their medians.
+    hypothesis: what is tested, where several findings may test the very same; None where only this one does.
     """
 
     metric: Metric
@@ -44,13 +52,33 @@ class Finding:
     normalised: float | None = None
     trial: Trial | None = None
     p10: float | None = None
+    hypothesis: Hashable = None
 
 
-def judge(findings: Sequence[Finding]) -> tuple[Change, ...]:
-    """Judge all findings of one comparison as a family."""
-    tested = [k for k, one in enumerate(findings) if _probability(one) is not None]
-    corrected = dict(zip(tested, stats.holm([_probability(findings[k]) or 0.0 for k in tested]), strict=True))
-    return tuple(_change(one, corrected.get(k), len(tested)) for k, one in enumerate(findings))
+def judge(findings: Sequence[Finding], options: Options | None = None) -> tuple[Change, ...]:
+    """Judge all findings of one comparison: what counts as one family, what is only shown as another."""
+    options = options or Options()
+    corrected: dict[int, _Tested] = {}
+    for counting in (True, False):
+        own = [k for k, one in enumerate(findings) if options.counts(one.metric.name) is counting]
+        corrected.update(_corrected(findings, own))
+    return tuple(_change(one, *corrected.get(k, _UNTESTED)) for k, one in enumerate(findings))
+
+
+def _corrected(findings: Sequence[Finding], indices: Iterable[int]) -> Iterator[tuple[int, _Tested]]:
+    """Give the corrected probability of each finding that has one, and how large its family is.
+
+    Findings of one hypothesis are one member.
+    """
+    members: dict[Hashable, list[int]] = defaultdict(list)
+    for k in indices:
+        if _probability(findings[k]) is not None:
+            one = findings[k]
+            members[k if one.hypothesis is None else (one.metric.name, one.hypothesis)].append(k)
+    plain = [max(_probability(findings[k]) or 0.0 for k in own) for own in members.values()]
+    for own, p_holm in zip(members.values(), stats.holm(plain), strict=True):
+        for k in own:
+            yield k, (p_holm, len(members))
 
 
 def _probability(finding: Finding) -> float | None:

@@ -7,16 +7,21 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from kdbench import stats
+from kdbench.export.tidy import subject
 from kdbench.records import CellRecord, Result, Slice
-from kdbench.spec import Cell
+from kdbench.spec import Cell, Scenario
 from kdbench.strict import clean
 from kdbench.summary import over_blocks
 
 LONGEST_NAME = 200
+
+_DEPTH: Mapping[Scenario, int | str] = MappingProxyType({"latency": 1, "throughput": "auto"})
+"""The depth that goes without saying, so that latency and throughput of one configuration have one name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,15 +61,19 @@ def figures(results: Sequence[Result]) -> Iterator[Figure]:
 
 
 def name(cell: Cell, result: Result) -> str:
-    """Name a configuration the same way in every run: student, backend, and the rest of its key."""
+    """Name a configuration the same way in every run: student, backend, and the rest of its key.
+
+    The depth is told where somebody chose it, as two cells may differ in nothing else.
+    """
     parts = [
-        result.subject.student,
+        subject(result, cell).student,
         cell.side.upper(),
         "teacher" if cell.network == "teacher" else "",
         cell.backend,
         cell.device,
         cell.precision,
         f"batch {cell.batch}",
+        f"depth {cell.depth}" if cell.depth != _DEPTH[cell.scenario] else "",
         f"threads {cell.threads}",
         cell.boundary if cell.boundary != "host" else "",
         cell.variant,

@@ -6,7 +6,7 @@ A text from a file that a spreadsheet would take for a formula gets an apostroph
 from __future__ import annotations
 
 import csv as _csv
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from io import StringIO
 from typing import Any
 
@@ -19,35 +19,33 @@ from kdbench.strict import clean
 
 FORMULA = ("=", "+", "-", "@")
 _CHANGE = tuple(name for name in Change.__struct_fields__ if name != "blocks")
+_WHERE = (
+    *("comparison", "base_label", "base_file", "base_run"),
+    *("new_label", "new_file", "new_run", "student"),
+)
+_COLUMNS = (*_WHERE, *tidy.KEY, *(f"base_{name}" for name in tidy.KEY), *_CHANGE, "base_blocks", "new_blocks")
 
 
 def csv(report: Report) -> str:
     """Give one row per change: both files, the keys of both cells (`base_` for the base's), every field."""
-    return _written(row for number, one in enumerate(report.comparisons) for row in _changes(number, one))
+    rows = (row for number, one in enumerate(report.comparisons) for row in _changes(number, one))
+    return _written(rows, _COLUMNS)
 
 
 def result_csv(result: Result) -> str:
     """Give one row per cell: its key, its status, and every figure of its summary."""
-    return _written(tidy.rows(result))
+    return _written(tidy.rows(result), tidy.columns("cells"))
 
 
 def slices_csv(result: Result) -> str:
     """Give one row per slice, with the key of its cell."""
-    return _written(tidy.slices(result))
+    return _written(tidy.slices(result), tidy.columns("slices"))
 
 
 def _changes(number: int, comparison: Comparison) -> Iterator[dict[str, Any]]:
     base, new = comparison.base, comparison.new
-    where = {
-        "comparison": number,
-        "base_label": base.label,
-        "base_file": base.file,
-        "base_run": base.run,
-        "new_label": new.label,
-        "new_file": new.file,
-        "new_run": new.run,
-        "student": new.student,
-    }
+    told = (number, base.label, base.file, base.run, new.label, new.file, new.run, new.student)
+    where = dict(zip(_WHERE, told, strict=True))
     for row in comparison.rows:
         keys = {**tidy.key(row.new), **{f"base_{name}": value for name, value in tidy.key(row.base).items()}}
         for change in row.changes:
@@ -56,14 +54,12 @@ def _changes(number: int, comparison: Comparison) -> Iterator[dict[str, Any]]:
             yield {**where, **keys, **{name: fields[name] for name in _CHANGE}, **blocks}
 
 
-def _written(rows: Iterable[dict[str, Any]]) -> str:
-    """Write rows that all have the columns of the first; nothing at all where there is none."""
-    text, writer = StringIO(), None
-    for row in rows:
-        if writer is None:
-            writer = _csv.DictWriter(text, list(row), lineterminator="\n")
-            writer.writeheader()
-        writer.writerow({name: _harmless(value) for name, value in row.items()})
+def _written(rows: Iterable[dict[str, Any]], columns: Sequence[str]) -> str:
+    """Write the names of the columns, and the rows, where there are any."""
+    text = StringIO()
+    writer = _csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({name: _harmless(value) for name, value in row.items()} for row in rows)
     return text.getvalue()
 
 

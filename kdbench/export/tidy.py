@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from msgspec.structs import asdict
 
-from kdbench.records import AccuracyRecord, CellRecord, Percentile, Result, Summary
+from kdbench.records import AccuracyRecord, CellRecord, Percentile, Result, Slice, Subject, Summary, Window
 from kdbench.spec import Cell
 
 What = Literal["cells", "slices", "windows", "samples"]
@@ -20,6 +20,7 @@ Row = dict[str, Any]
 
 PERCENTILES = (50.0, 90.0, 95.0, 99.0, 99.9)
 _SEVERITY = ("ok", "doubtful", "bad")
+_RUN = ("run", "started_utc", "kdbench", "host_hash", "student", "student_sha256")
 _ACCURACY = (
     "images",
     "correct",
@@ -41,20 +42,23 @@ def select(result: Result, what: What) -> Iterator[Row]:
 def rows(result: Result) -> Iterator[Row]:
     """Give one row per cell: its key, what became of it, and every figure of its summary."""
     for record in result.cells:
-        yield {
-            **_run(result),
-            **key(record.cell),
-            "status": record.status,
-            "phase": record.phase,
-            "reason": record.reason,
-            "eligible": record.eligible,
-            **_placement(record),
-            **_summary(record.summary or Summary()),
-            **_accuracy(record.accuracy),
-            **_costs(record),
-            "warm_up_settled": record.warm_up_settled,
-            "worst_check": _worst(record),
-        }
+        yield {**_run(result, record.cell), **_cell(record)}
+
+
+def _cell(record: CellRecord) -> Row:
+    return {
+        **key(record.cell),
+        "status": record.status,
+        "phase": record.phase,
+        "reason": record.reason,
+        "eligible": record.eligible,
+        **_placement(record),
+        **_summary(record.summary or Summary()),
+        **_accuracy(record.accuracy),
+        **_costs(record),
+        "warm_up_settled": record.warm_up_settled,
+        "worst_check": _worst(record),
+    }
 
 
 def key(cell: Cell) -> Row:
@@ -62,15 +66,37 @@ def key(cell: Cell) -> Row:
     return dataclasses.asdict(cell)
 
 
-def _run(result: Result) -> Row:
-    return {
-        "run": result.run.id,
-        "started_utc": result.run.started_utc,
-        "kdbench": result.run.kdbench,
-        "host_hash": result.environment.get("host_hash"),
-        "student": result.subject.student,
-        "student_sha256": result.subject.student_sha256,
-    }
+KEY = tuple(field.name for field in dataclasses.fields(Cell))
+"""The names of these fields."""
+
+
+def columns(what: What) -> tuple[str, ...]:
+    """Give the columns of one kind of row in their order, which a table without a row has too."""
+    raw: tuple[str, ...]
+    match what:
+        case "cells":
+            nobody = Cell(backend="", device="", precision="fp32", batch=1, scenario="latency")
+            return (*_RUN, *_cell(CellRecord(cell=nobody, status="failed")))
+        case "slices":
+            raw = Slice.__struct_fields__
+        case "windows":
+            raw = (*Window.__struct_fields__, "in_flight")
+        case "samples":
+            raw = ("cell", "block", "kind", "value_ns", "weight")
+    return tuple(dict.fromkeys(("run", *KEY, *raw)))
+
+
+def subject(result: Result, cell: Cell) -> Subject:
+    """Give what was measured in a cell; a trial may have two students."""
+    own = [one.subject for one in result.trial.sides if one.side == cell.side] if result.trial else []
+    return next((one for one in own if one is not None), result.subject)
+
+
+def _run(result: Result, cell: Cell) -> Row:
+    run, measured = result.run, subject(result, cell)
+    host = result.environment.get("host_hash")
+    told = (run.id, run.started_utc, run.kdbench, host, measured.student, measured.student_sha256)
+    return dict(zip(_RUN, told, strict=True))
 
 
 def _placement(record: CellRecord) -> Row:

@@ -27,6 +27,11 @@ TIMES = "\N{MULTIPLICATION SIGN}"
 _FOLD = 3.0
 """From here on a ratio is written as a multiple: 14 times is read at once, +1300 % is not."""
 
+_ENDLESS, _NOTHING = 1e6, 1e-6
+"""Beyond these a ratio is no measurement any more, and its digits say nothing."""
+
+_MOST_DECIMALS, _LARGEST = 9, 600.0
+
 _SIZES = (("B", 1.0), ("kB", 1e3), ("MB", 1e6), ("GB", 1e9))
 _UNITS = {"per_s": "/s", "images": "", "%": "%"}
 
@@ -68,12 +73,17 @@ def values(change: Change) -> tuple[str, str, str]:
     elif unit == "bytes":
         smallest = min((value for value in found if value > 0), default=1.0)
         unit, size = next(pair for pair in reversed(_SIZES) if smallest >= pair[1] or pair[1] == 1.0)
-    decimals = _places([value / size for value in found], change)
+    decimals = min(_MOST_DECIMALS, _places([value / size for value in found], change))
     base, new = (
-        "" if value is None else f"{round(value / size, decimals):,.{max(0, decimals)}f}"
-        for value in (change.base, change.new)
+        "" if value is None else _number(value / size, decimals) for value in (change.base, change.new)
     )
     return _UNITS.get(unit, unit), base, new
+
+
+def _number(value: float, decimals: int) -> str:
+    if abs(value) >= 1e15:
+        return f"{value:.3g}"
+    return f"{round(value, decimals):,.{max(0, decimals)}f}"
 
 
 def _places(values: list[float], change: Change) -> int:
@@ -96,14 +106,27 @@ def _places(values: list[float], change: Change) -> int:
 def size(change: Change, effect: float | None = None) -> str:
     """Write a change: `+5.1 %`, `-0.22 pp`, `+3`, or as a multiple; empty where none is known.
 
+    A ratio whose digits would say nothing, as against next to no time, is told by the bound that it passes.
+
     effect: another one on the same scale, in the place of the change's own.
     """
     effect = change.effect if effect is None else effect
     if effect is None:
         return ""
+    if change.scale == "ratio" and effect > _ENDLESS:
+        return "over 1,000,000 times"
+    if change.scale == "ratio" and effect < _NOTHING:
+        return "under a millionth"
     if change.scale == "ratio" and effect >= _FOLD:
-        return f"{TIMES}{significant(effect, 0.01)}"
+        return _times(effect)
     return f"{_signed(effect, change)}{unit(change)}"
+
+
+def _times(ratio: float) -> str:
+    """Write a ratio as a multiple; far away, by the bound that it passes."""
+    if ratio > _ENDLESS:
+        return f">{TIMES}1,000,000"
+    return f"<{TIMES}0.000001" if ratio < _NOTHING else f"{TIMES}{significant(ratio, 0.01)}"
 
 
 def unit(change: Change) -> str:
@@ -115,8 +138,9 @@ def interval(change: Change) -> str:
     """Write its 95 % interval in the unit of the change: `[+4.2, +6.0]`; empty where there is none."""
     if change.low is None or change.high is None:
         return ""
-    if change.scale == "ratio" and (change.effect or 1.0) >= _FOLD:
-        return f"[{TIMES}{significant(change.low, 0.01)}, {TIMES}{significant(change.high, 0.01)}]"
+    multiple = (change.effect or 1.0) >= _FOLD or change.high > _ENDLESS
+    if change.scale == "ratio" and multiple:
+        return f"[{_times(change.low)}, {_times(change.high)}]"
     return f"[{_signed(change.low, change)}, {_signed(change.high, change)}]"
 
 
@@ -148,9 +172,23 @@ def visible(change: Change) -> str:
     seen = change.detectable
     if seen is None:
         return ""
+    if change.scale == "ratio" and seen > _ENDLESS:
+        return f">{TIMES}1,000,000"
     if change.scale == "ratio":
         return f"±{percent(seen)}" if seen < 9.995 else f"{TIMES}{1 + seen:,.0f}"
     return f"±{seen:.2f} pp" if change.scale == "points" else f"±{seen:,.0f}"
+
+
+def stray(run_sd: float) -> str:
+    """Write a standard deviation in log terms as a share: `6.7 %`."""
+    return percent(math.expm1(run_sd)) if run_sd < math.log(_ENDLESS) else "over 1,000,000 times"
+
+
+def mean(effect: float) -> str:
+    """Write a geometric mean of ratios as a change."""
+    if not _NOTHING <= effect <= _ENDLESS:
+        return "over 1,000,000 times" if effect > 1 else "under a millionth"
+    return f"{100 * (effect - 1):+.1f} %" if effect < _FOLD else _times(effect)
 
 
 def margin(change: Change) -> str:
@@ -158,3 +196,14 @@ def margin(change: Change) -> str:
     if change.scale == "ratio":
         return f"{100 * change.margin:g} %"
     return f"{change.margin:g} points" if change.scale == "points" else f"{change.margin:,.0f}"
+
+
+def weight(change: Change) -> float:
+    """Tell how many margins large a change is: 0 where its size is not known."""
+    if change.effect is None:
+        return 0.0
+    if change.scale != "ratio":
+        size = abs(change.effect)
+    else:
+        size = math.expm1(min(_LARGEST, abs(math.log(max(change.effect, 1e-300)))))
+    return size / max(change.margin, 1e-9)

@@ -1,12 +1,12 @@
-"""Name the cells of a comparison by no more than tells them apart, and put its rows in order."""
+"""Name the sides and cells of a comparison by no more than tells them apart, and put its rows in order."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from kdbench.comparison import Change, Comparison, Row
+from kdbench.comparison import Change, Comparison, Row, Source
 from kdbench.figures import count, plain
 from kdbench.findings.effect import label, timed
 from kdbench.spec import Cell
@@ -35,10 +35,16 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Names:
-    """What a name needs beside the backend, because the cells of one comparison differ in it."""
+    """What a name needs beside the backend, because the cells of one comparison differ in it.
+
+    deep: the scenarios whose cells differ in their depth. alone: whether all rows have one name, which then
+    tells nothing.
+    """
 
     parts: frozenset[str]
     across: str = ""
+    deep: frozenset[str] = frozenset()
+    alone: bool = False
 
     @classmethod
     def of(cls, comparison: Comparison) -> Names:
@@ -47,7 +53,13 @@ class Names:
         cells += [one.cell for one in comparison.unmatched]
         fields = (*_PARTS, "batch", "threads", "boundary")
         differing = {name for name in fields if len({getattr(cell, name) for cell in cells}) > 1}
-        return cls(frozenset(differing | {"backend", "variant"}), comparison.across)
+        depths: dict[str, set[int | str]] = defaultdict(set)
+        for cell in cells:
+            depths[cell.scenario].add(cell.depth)
+        deep = frozenset(scenario for scenario, found in depths.items() if len(found) > 1)
+        names = cls(frozenset(differing | {"backend", "variant"}), comparison.across, deep)
+        several = comparison.unmatched or len({names.row(row) for row in comparison.rows}) > 1
+        return names if several or names.across else replace(names, alone=True)
 
     def configuration(self, cell: Cell, other: Cell | None = None) -> str:
         """Name a cell without batch, threads and scenario; of a pair, only by what both have.
@@ -62,6 +74,8 @@ class Names:
             and getattr(cell, part)
             and (other is None or getattr(cell, part) == getattr(other, part))
         ]
+        if cell.scenario in self.deep and (other is None or other.depth == cell.depth):
+            parts.append(f"depth {cell.depth}")
         name = " ".join(parts) or cell.precision
         return plain(f"teacher · {name}" if cell.network == "teacher" else name)
 
@@ -70,10 +84,10 @@ class Names:
         return ", ".join([self.configuration(cell, other), *self.setting(cell)])
 
     def row(self, row: Row) -> str:
-        """Name a pair of cells in a sentence."""
+        """Name a pair of cells in a sentence; empty where there is only one name."""
         if self.across:
             return ", ".join([self.pair(row), *self.setting(row.new)])
-        return self.cell(row.new, row.base)
+        return "" if self.alone else self.cell(row.new, row.base)
 
     def pair(self, row: Row) -> str:
         """Name both cells of a comparison within one file."""
@@ -92,6 +106,18 @@ class Names:
         if "boundary" in self.parts:
             told.append(f"boundary {cell.boundary}")
         return told
+
+
+def side(source: Source) -> str:
+    """Say what a table calls a side: `A` and `B` of a trial, else its label."""
+    return source.side.upper() or plain(source.label)
+
+
+def described(source: Source) -> str:
+    """Say what stands behind a side: its file and when that was, or the label of a side of a trial."""
+    when = plain(source.started_utc)[:16].replace("T", " ")
+    what = source.label if source.side else source.file or source.run
+    return plain(" · ".join(part for part in (what, when if not source.side else "") if part))
 
 
 def threads(asked: int | str) -> str:

@@ -1,23 +1,22 @@
-"""The word at the end: the verdict on a comparison and on a report, as the exit code has it."""
+"""The word at the end: what follows from a comparison and from a report, as the exit code has it."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from kdbench.comparison import Change, Comparison, Report, Verdict
+from kdbench.comparison import VERDICTS, Change, Comparison, Report, Verdict
 from kdbench.figures import count, listed, plain
 from kdbench.findings.effect import margin, timed
-from kdbench.metric import METRICS, STATUS
+from kdbench.findings.standing import real
+from kdbench.metric import METRICS
 
-NOT_COMPARABLE = 4
+INCONCLUSIVE = 5
 """The exit code."""
-
-_GRAVITY: tuple[Verdict, ...] = ("worse", "inconclusive", "better", "same")
 
 
 def counts(change: Change, report: Report) -> bool:
-    """Tell whether a change decides the exit code."""
-    if report.gates and change.metric != STATUS:
+    """Tell whether a change decides the exit code; a status always does."""
+    if change.metric in METRICS and report.gates:
         return change.metric in report.gates
     return judged(change, report)
 
@@ -25,20 +24,12 @@ def counts(change: Change, report: Report) -> bool:
 def judged(change: Change, report: Report) -> bool:
     """Tell whether a change is news: what is only measured beside is none unless it was asked for."""
     known = METRICS.get(change.metric)
-    return known is None or known.judged or change.metric in report.gates
+    return known is None or known.judged or change.metric in (*report.gates, *report.metrics)
 
 
 def refused(comparison: Comparison) -> bool:
     """Tell whether the two sides are too different for any figure to be judged."""
     return bool(comparison.mismatches) and not comparison.allowed
-
-
-def outcome(comparison: Comparison, report: Report) -> Verdict:
-    """Give the verdict on one comparison by what counts: the gates, or all that is judged."""
-    if refused(comparison):
-        return "not comparable"
-    found = {change.verdict for change in _counting(comparison, report)}
-    return next((one for one in _GRAVITY if one in found), "not comparable")
 
 
 def _counting(comparison: Comparison, report: Report) -> list[Change]:
@@ -47,14 +38,14 @@ def _counting(comparison: Comparison, report: Report) -> list[Change]:
 
 def conclusion(comparison: Comparison, report: Report) -> str:
     """Say the verdict on one comparison, with how many figures have it, and what no gate asked for."""
-    counting, verdict = _counting(comparison, report), outcome(comparison, report)
+    counting, verdict = _counting(comparison, report), comparison.verdict
     if not comparison.rows and not comparison.mismatches:
-        return "Nothing to compare"
+        return "A side does not work: nothing to compare" if verdict == "worse" else "Nothing to compare"
     if comparison.across and counting:
-        real = sum(change.verdict in ("worse", "better") for change in counting)
-        return f"{real} of {count(len(counting), 'difference')} between leaders and others are real"
+        sure = sum(map(real, counting))
+        return f"{sure} of {count(len(counting), 'difference')} between leaders and others are real"
     lacking = _lacking(counting, report)
-    if lacking and not refused(comparison) and verdict != "worse":
+    if lacking and verdict == "not comparable" and not refused(comparison):
         return f"Not comparable: no figures on both sides for {listed(lacking)}"
     if verdict == "same":
         told = f"No change beyond {_margins(counting)}"
@@ -85,18 +76,34 @@ def _margins(counting: Sequence[Change]) -> str:
 
 def overall(report: Report) -> tuple[Verdict, str]:
     """Say what the exit code says, over all comparisons: the verdict, and the sentence with the code."""
-    code = f"exit code {report.exit_code}"
-    verdicts = [outcome(comparison, report) for comparison in report.comparisons]
-    if report.exit_code == NOT_COMPARABLE:
-        verdicts = ["not comparable" if one != "worse" else one for one in verdicts]
-    elif report.exit_code == 0 and "inconclusive" in verdicts:
-        code += "; 5 with --strict"
-    worst: Verdict = next((one for one in _GRAVITY if one in verdicts), "not comparable")
-    if report.exit_code == NOT_COMPARABLE:
-        worst = "not comparable"
+    verdicts = [comparison.verdict for comparison in report.comparisons]
+    worst: Verdict = next((one for one in VERDICTS if one in verdicts), "not comparable")
+    code = f"exit code {report.exit_code}{_strictly(report, verdicts)}"
     if len(report.comparisons) == 1:
         return worst, f"{conclusion(report.comparisons[0], report)} ({code})"
-    of = f"{verdicts.count(worst)} of {count(len(verdicts), 'comparison')}"
-    if worst == "same":
-        return worst, f"No change in {count(len(verdicts), 'comparison')} ({code})"
-    return worst, f"{worst.capitalize()} in {of} ({code})"
+    return worst, f"{_tally(worst, verdicts)} ({code})"
+
+
+def _strictly(report: Report, verdicts: Sequence[Verdict]) -> str:
+    """Say what `--strict` makes of what is not known: it is 5, or would be."""
+    unsure = "inconclusive" in verdicts
+    alone = [one for each in report.comparisons for one in each.unmatched]
+    missing = any(one.only == "base" and one.status == "measured" for one in alone)
+    if report.exit_code == INCONCLUSIVE and not unsure and missing:
+        return ": rows of base are missing in new"
+    return "; 5 with --strict" if report.exit_code == 0 and (unsure or missing) else ""
+
+
+def _tally(worst: Verdict, verdicts: Sequence[Verdict]) -> str:
+    """Count the verdicts of several comparisons, the gravest first."""
+    whole = count(len(verdicts), "comparison")
+    words = {"same": "no change"}
+    told = [
+        f"{words.get(one, one)} in {verdicts.count(one)}"
+        for one in VERDICTS
+        if one in verdicts and one != worst
+    ]
+    first = words.get(worst, worst).capitalize()
+    if not told:
+        return f"{first} in {whole}" if worst == "same" else f"{first} in {len(verdicts)} of {whole}"
+    return ", ".join([f"{first} in {verdicts.count(worst)} of {whole}", *told])

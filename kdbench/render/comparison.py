@@ -10,12 +10,14 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from kdbench.comparison import Comparison, Report, Verdict
+from kdbench.comparison import Change, Comparison, Report, Verdict
 from kdbench.figures import aligned, plain
 from kdbench.findings import effect
-from kdbench.findings.naming import Line, Names, Setting, sections, threads
-from kdbench.findings.outcome import conclusion, judged, outcome, overall, refused
-from kdbench.findings.sentences import also_same, described, findings, folded, side
+from kdbench.findings.naming import Line, Names, Setting, described, sections, side, threads
+from kdbench.findings.outcome import conclusion, judged, overall, refused
+from kdbench.findings.sentences import also_same, findings, folded
+from kdbench.findings.standing import JUST, real, word
+from kdbench.metric import STATUS
 from kdbench.render.columns import Column
 from kdbench.render.table import Layout, lay_out
 
@@ -27,12 +29,11 @@ STYLES: dict[Verdict, str] = {
     "not comparable": "magenta",
 }
 
-ACROSS: dict[Verdict, str] = {"worse": "behind", "better": "ahead", "same": "tied", "inconclusive": "unclear"}
-"""Words for a comparison within one file, where nothing has become worse."""
-
 INTERVAL, LEAST, NORMALISED = "interval", "least", "steadied"
 FULL = 120
 """A longer table shows news only: what is the same is counted."""
+
+_NO_TABLE = Layout({}, 1, (), 0)
 
 
 def comparison(console: Console, report: Report) -> None:
@@ -42,7 +43,7 @@ def comparison(console: Console, report: Report) -> None:
             console.print()
         _comparison(console, one, report)
         if len(report.comparisons) > 1:
-            console.print(Text(conclusion(one, report), style=STYLES[outcome(one, report)]))
+            console.print(Text(conclusion(one, report), style=STYLES[one.verdict]))
     verdict, sentence = overall(report)
     console.print()
     neutral = verdict == "same" or any(one.across for one in report.comparisons)
@@ -51,16 +52,18 @@ def comparison(console: Console, report: Report) -> None:
 
 def _comparison(console: Console, comparison: Comparison, report: Report) -> None:
     _heading(console, comparison)
-    found, beside = _judged({} if refused(comparison) else sections(comparison), report)
-    kept = {setting: _shown(lines) for setting, lines in _without(found).items()}
-    made = {setting: _columns(lines, comparison) for setting, lines in kept.items() if lines}
-    if made:
-        layout = lay_out(list(made.values()), console.width)
-        for setting, own in made.items():
-            console.print()
-            console.print(Text(_title(setting, comparison), style="bold"))
-            console.print(_table(own, layout))
-        _below(console, found, kept, layout, beside)
+    names = Names.of(comparison)
+    found = {} if refused(comparison) else sections(comparison)
+    kept = _kept(found, comparison, report)
+    made = {setting: _columns(lines, comparison, report, names) for setting, lines in kept.items() if lines}
+    layout = lay_out(list(made.values()), console.width) if made else _NO_TABLE
+    for setting, own in made.items():
+        console.print()
+        console.print(Text(_title(setting, comparison, names), style="bold"))
+        console.print(_table(own, layout))
+    if found:
+        words = " ".join(text for own in made.values() for text in own[-1].texts)
+        _below(console, _sums(found, kept, report), layout, words)
     _findings(console, comparison, report)
 
 
@@ -94,9 +97,8 @@ def _heading(console: Console, comparison: Comparison) -> None:
         console.print(Padding(grid, (0, 0, 0, 2)))
 
 
-def _title(setting: Setting, comparison: Comparison) -> str:
+def _title(setting: Setting, comparison: Comparison, names: Names) -> str:
     """Name what all lines of a table have in common, and what all cells do."""
-    names = Names.of(comparison)
     cell = comparison.rows[0].new
     batch, _, boundary = setting
     told = [f"Batch {batch}"]
@@ -106,34 +108,31 @@ def _title(setting: Setting, comparison: Comparison) -> str:
     return " · ".join([*told, f"boundary {boundary}"] if boundary != "host" else told)
 
 
-def _judged(
-    found: dict[Setting, tuple[Line, ...]], report: Report
-) -> tuple[dict[Setting, tuple[Line, ...]], list[str]]:
-    """Part what is judged from what is only measured beside; of that, give the names."""
-    kept = {
-        setting: tuple(one for one in lines if judged(one.change, report)) for setting, lines in found.items()
-    }
-    beside = [one.label for lines in found.values() for one in lines if not judged(one.change, report)]
-    return kept, list(dict.fromkeys(name.partition(",")[0] for name in beside))
-
-
-def _without(found: dict[Setting, tuple[Line, ...]]) -> dict[Setting, tuple[Line, ...]]:
-    """Leave out what is told in a sentence; of a long report, all that is the same."""
-    kept = {setting: tuple(one for one in lines if not folded(one)) for setting, lines in found.items()}
+def _kept(
+    found: dict[Setting, tuple[Line, ...]], comparison: Comparison, report: Report
+) -> dict[Setting, tuple[Line, ...]]:
+    """Leave out what is told in a sentence below; of a long report, all that is no news."""
+    kept = {setting: tuple(filter(_tabled, lines)) for setting, lines in found.items()}
     if sum(map(len, kept.values())) <= FULL:
         return kept
-    return {
-        setting: tuple(one for one in lines if one.change.verdict != "same")
-        for setting, lines in kept.items()
-    }
+
+    def news(change: Change) -> bool:
+        still = change.verdict == "same" and not (comparison.across and real(change))
+        return judged(change, report) and not still
+
+    return {setting: tuple(one for one in lines if news(one.change)) for setting, lines in kept.items()}
 
 
-def _shown(lines: Sequence[Line]) -> tuple[Line, ...]:
-    """Leave out what has neither figure; its reason is told below."""
-    return tuple(one for one in lines if one.change.base is not None or one.change.new is not None)
+def _tabled(line: Line) -> bool:
+    """Tell whether a line may stand in a table: one without any figure does where its row was lost or won."""
+    change = line.change
+    lost = change.metric == STATUS and change.verdict != "not comparable"
+    return not folded(line) and (lost or change.base is not None or change.new is not None)
 
 
-def _columns(lines: Sequence[Line], comparison: Comparison) -> tuple[Column, ...]:
+def _columns(
+    lines: Sequence[Line], comparison: Comparison, report: Report, cells: Names
+) -> tuple[Column, ...]:
     """Make the columns of one table; the name of a cell stands on its first line only."""
     names = [
         "" if number and lines[number - 1].name == line.name else line.name
@@ -142,18 +141,17 @@ def _columns(lines: Sequence[Line], comparison: Comparison) -> tuple[Column, ...
     told = [effect.values(line.change) for line in lines]
     metrics = [effect.with_unit(line.label, told[n][0]) for n, line in enumerate(lines)]
     changes = [line.change for line in lines]
-    bare = ("",) * len(lines)
-    styles = {**STYLES, "worse": ""} if comparison.across else STYLES
-    colours = tuple(styles[change.verdict] for change in changes)
-    words = [ACROSS.get(one.verdict, one.verdict) if comparison.across else one.verdict for one in changes]
+    bare = tuple("" if judged(change, report) else "dim" for change in changes)
+    colours = tuple(_colour(change, comparison, report) for change in changes)
+    words = [word(change, comparison, judged=judged(change, report)) for change in changes]
     normalised = ["" if one.normalised is None else effect.size(one, one.normalised) for one in changes]
     blocks = [_blocks(one.blocks, one.paired) if one.scale == "ratio" else "" for one in changes]
     headers = ("leader's", "own") if comparison.across else (side(comparison.base), side(comparison.new))
-    leaders = [one.row.base for one in lines] if comparison.across else []
+    leaders = [cells.configuration(one.row.base) for one in lines] if comparison.across else []
     return (
         Column("backend", "", tuple(names), ("bold",) * len(lines), 0, left=True),
         Column("metric", "", tuple(metrics), bare, 0, left=True),
-        Column("leader", "", tuple(map(Names.of(comparison).configuration, leaders)), bare, 0, left=True),
+        Column("leader", "", tuple(leaders), bare, 0, left=True),
         Column(headers[0] or "base", "", tuple(one[1] for one in told), bare, 0),
         Column(headers[1] or "new", "", tuple(one[2] for one in told), bare, 0),
         Column("change", "", tuple(aligned(list(map(effect.size, changes)))), colours, 0),
@@ -163,6 +161,13 @@ def _columns(lines: Sequence[Line], comparison: Comparison) -> tuple[Column, ...
         Column("blocks", "", tuple(blocks), ("dim",) * len(lines), 30),
         Column("verdict", "", tuple(words), colours, 0, left=True),
     )
+
+
+def _colour(change: Change, comparison: Comparison, report: Report) -> str:
+    """Colour a verdict that counts; a real place within one file is neither good nor bad."""
+    if comparison.across and real(change):
+        return ""
+    return STYLES[change.verdict] if judged(change, report) else "dim"
 
 
 def _blocks(blocks: tuple[int, int], paired: bool) -> str:
@@ -187,23 +192,28 @@ def _table(own: Sequence[Column], layout: Layout) -> Table:
     return drawn
 
 
-def _below(
-    console: Console,
-    found: dict[Setting, tuple[Line, ...]],
-    kept: dict[Setting, tuple[Line, ...]],
-    layout: Layout,
-    beside: Sequence[str],
-) -> None:
-    """Say what stands in no table, and what the columns mean."""
+def _sums(
+    found: dict[Setting, tuple[Line, ...]], kept: dict[Setting, tuple[Line, ...]], report: Report
+) -> list[str]:
+    """Say what stands in no table, and what in one counts for nothing."""
     lines = [line for own in found.values() for line in own]
+    shown = [line for own in kept.values() for line in own]
     same = also_same([one for one in lines if folded(one)], len({line.name for line in lines}))
-    hidden = sum(one.change.verdict == "same" and not folded(one) for one in lines)
-    hidden -= sum(one.change.verdict == "same" for own in kept.values() for one in own)
     told = [same] if same else []
+    beside = [one.label.partition(",")[0] for one in shown if not judged(one.change, report)]
     if beside:
-        told.append(f"Measured beside, not judged: {', '.join(beside)}.")
-    if hidden > 0:
-        told.append(f"Not shown: {hidden:,} figures that are the same; --format csv has all.")
+        told.append(f"Shown beside, counted only where asked for: {', '.join(dict.fromkeys(beside))}.")
+    hidden = sum(map(_tabled, lines)) - len(shown)
+    if hidden:
+        told.append(f"Not shown: {hidden:,} figures that are no news; --format csv has all.")
+    return told
+
+
+def _below(console: Console, sums: Sequence[str], layout: Layout, words: str) -> None:
+    """Say what stands in no table, and what the columns mean."""
+    told = list(sums)
+    if JUST in words:
+        told.append(f"{JUST.strip()}: a real difference, but not beyond the margin")
     if INTERVAL in layout.widths:
         told.append(f"{INTERVAL}: 95 %, from one estimate per block")
     if LEAST in layout.widths:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -25,6 +26,9 @@ BUDGETS_S = (10.0, 30.0)
 
 MARGIN = 0.03
 """The default margin of a comparison of times."""
+
+FEW_BLOCKS = 12
+"""From fewer the smallest change is known to no better than a fifth."""
 
 GIB = 2**30
 
@@ -154,6 +158,11 @@ def _explained(known: Sequence[Floor], alarms: Sequence[tuple[int, int]]) -> lis
     ]
     if any(floors.between_runs(one) is None for one in known):
         lines.append("unknown: at least 3 sittings tell how far separate runs lie apart; self-tests add up.")
+    fewest = min(one.blocks for one in known)
+    if fewest < FEW_BLOCKS:
+        # the standard error of a standard deviation from n values about a known mean
+        off = percent(1 / math.sqrt(2 * max(1, fewest)))
+        lines.append(f"With {count(fewest, 'block')} such a figure is itself off by about {off}.")
     lines.append("within: from first to last sitting. Slower drift is not seen: repeat it at other hours.")
     if alarms:
         (plainly, of), (beyond, _) = alarms

@@ -188,5 +188,5 @@ def _footer(console: Console, result: Result, path: Path | None) -> None:
     if path is None:
         return
     console.print(Text.assemble("Result: ", (plain(str(path)), "bold")), soft_wrap=True)
-    if result.run.status == "partial":
+    if result.run.status == "partial" and result.trial is None:
         console.print(Text(f"Go on with: kdbench run --resume {plain(str(path))}"), soft_wrap=True)

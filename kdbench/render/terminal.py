@@ -42,13 +42,14 @@ def console(*, stderr: bool = False, width: int | None = None) -> Console:
 def progress(console: Console) -> Iterator[Report]:
     """Give what a run reports its progress to: a line that is redrawn at each report and vanishes at the end.
 
-    No thread draws, so nothing runs beside a timed stretch. Without a terminal nothing is shown.
+    No thread draws, so nothing runs beside a timed stretch. What is printed to standard error meanwhile
+    stands above the line. Without a terminal nothing is shown.
     """
     if not console.is_terminal:
         yield lambda _: None
         return
     with Live(
-        console=console, auto_refresh=False, transient=True, redirect_stdout=False, redirect_stderr=False
+        console=console, auto_refresh=False, transient=True, redirect_stdout=False, redirect_stderr=True
     ) as live:
         yield lambda now: live.update(_line(now), refresh=True)
 
