@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from kdbench import results
 from kdbench.compare import Options, compare_named, named
@@ -142,6 +143,17 @@ def test_more_than_two_files_are_each_compared_with_the_first(folder):
     words = [str(write(folder / f"{name}.json", name)) for name in "abc"]
     told = compare_named(words, Options())
     assert [(one.base.run, one.new.run) for one in told.comparisons] == [("a", "b"), ("a", "c")]
+
+
+def test_means_of_more_than_two_files_are_over_rows_that_are_valid_in_all(folder):
+    cells = [synthetic.record(synthetic.cell(name)) for name in ("one", "two", "three")]
+    for name, broken in (("a", None), ("b", None), ("c", 2)):
+        own = [replace(one, status="failed") if k == broken else one for k, one in enumerate(cells)]
+        slices = synthetic.slices({0: 1e5, 1: 2e5, 2: 3e5})
+        results.write(synthetic.run_of(synthetic.result(own, slices=slices), name), folder / f"{name}.json")
+    told = compare_named(("a.json", "b.json", "c.json"), Options())
+    assert [one.means[0].rows for one in told.comparisons] == [2, 2]
+    assert compare_named(("a.json", "b.json"), Options()).comparisons[0].means[0].rows == 3
 
 
 def test_one_file_alone_is_a_trial_or_lacks_another(folder):

@@ -275,6 +275,15 @@ def test_the_largest_changes_are_told_first_by_how_many_margins_they_are():
     assert told == ["b3", "b1", "b2", "b0"]
 
 
+def test_what_grew_from_nothing_is_told_by_its_figures_first():
+    why = "there is no ratio to 0 bytes"
+    grown = comparisons.once("artifact.bytes", 0.0, 53_600.0, "worse", effect=None, reason=why)
+    late = comparisons.change("latency.p50", 1e6, 9e6, "worse")
+    rows = tuple(comparisons.row(synthetic.cell(name), late, grown) for name in ("a", "b"))
+    told = [one.text for one in told_of(with_rows(rows))]
+    assert told[0] == f"a: artifact 0.0 kB to 53.6 kB, margin 3 %; {why}."
+
+
 def test_reasons_why_nothing_was_compared_are_few_and_the_others_counted():
     rows = tuple(
         comparisons.row(

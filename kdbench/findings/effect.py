@@ -188,7 +188,10 @@ def mean(effect: float) -> str:
     """Write a geometric mean of ratios as a change."""
     if not _NOTHING <= effect <= _ENDLESS:
         return "over 1,000,000 times" if effect > 1 else "under a millionth"
-    return f"{100 * (effect - 1):+.1f} %" if effect < _FOLD else _times(effect)
+    if effect >= _FOLD:
+        return _times(effect)
+    written = f"{100 * (effect - 1):+.1f}"
+    return f"{written if written.strip('+-0.') else written[1:]} %"
 
 
 def margin(change: Change) -> str:

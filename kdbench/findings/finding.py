@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from kdbench.comparison import Change
 from kdbench.figures import LONGEST, count, listed, plain
-from kdbench.findings.effect import size, span, visible
+from kdbench.findings import effect
+from kdbench.findings.effect import span, visible
 from kdbench.findings.standing import LEVEL
 
 MOST, FEW = 6, 3
@@ -28,7 +29,10 @@ class Finding:
 
 
 def by(change: Change) -> str:
-    """Say by how much, how surely, and from how many replications."""
+    """Say by how much, how surely, and from how many replications; without a size, from what to what."""
+    if change.effect is None:
+        unit, *values = effect.values(change)
+        return " to ".join(effect.with_unit(value, unit) for value in values if value)
     told = [f"95 %: {span(change)}"] if span(change) else []
     base, new = change.blocks
     if change.scale != "ratio":
@@ -39,7 +43,7 @@ def by(change: Change) -> str:
         told.append(f"{base} and {count(new, 'block')}")
     if change.p_holm is not None and change.scale == "count":
         told.append(f"p = {change.p_holm:.2g}")
-    return size(change) + (f" ({', '.join(told)})" if told else "")
+    return effect.size(change) + (f" ({', '.join(told)})" if told else "")
 
 
 def unseen(change: Change) -> str:

@@ -61,11 +61,11 @@ def findings(comparison: Comparison, report: Report) -> Iterator[Finding]:
 
 
 def _changed(verdict: Verdict, pairs: Sequence[tuple[Row, Change]], names: Names) -> Iterator[Finding]:
-    """Say what became worse or better: first what has no size, as a row that failed, then the largest."""
+    """Say what became worse or better: first what has no figures, as a row that failed, then the largest."""
     subject = verdict.capitalize()
     found = [(row, change) for row, change in pairs if change.verdict == verdict]
-    yield from _unsized(subject, [pair for pair in found if pair[1].effect is None], names)
-    sized = sorted((pair for pair in found if pair[1].effect is not None), key=lambda pair: -weight(pair[1]))
+    yield from _unsized(subject, [pair for pair in found if not _figures(pair[1])], names)
+    sized = sorted((pair for pair in found if _figures(pair[1])), key=lambda pair: _rank(pair[1]))
     for row, change in sized[:MOST]:
         why = f"; {reason(change)}" if change.reason else ""
         told = f"{phrase(change.metric)} {by(change)}, margin {margin(change)}{why}."
@@ -74,8 +74,17 @@ def _changed(verdict: Verdict, pairs: Sequence[tuple[Row, Change]], names: Names
         yield Finding(subject, f"{len(sized) - MOST:,} more; the table has all.", tabled=True)
 
 
+def _figures(change: Change) -> bool:
+    return change.base is not None and change.new is not None
+
+
+def _rank(change: Change) -> tuple[bool, float]:
+    """Sort key: what is too far apart for a ratio comes first, then the largest."""
+    return change.effect is not None, -weight(change)
+
+
 def _unsized(subject: str, found: Sequence[tuple[Row, Change]], names: Names) -> Iterator[Finding]:
-    """Say what has a reason in the place of a size, each reason once, with the names that it holds for."""
+    """Say what has a reason in the place of figures, each reason once, with the names that it holds for."""
     groups: dict[tuple[str, str], list[str]] = defaultdict(list)
     for row, change in found:
         groups[change.metric, reason(change) or "changed"].append(names.row(row))

@@ -85,7 +85,7 @@ def test_a_precision_that_the_device_lacks_is_unsupported(backend, student, tmp_
         {"hint": "latency"},
         {"hint": "throughput"},
         {"hint": "none"},
-        {"streams": 2},
+        {"num_streams": 2},
         {"pinning": "off"},
         {"hyper_threading": "on"},
     ],
@@ -102,7 +102,7 @@ def test_no_option_changes_the_answer(backend, student, tmp_path, options, dynam
 
 
 def test_two_streams_want_two_requests_in_flight(backend, student, tmp_path):
-    target = make_target(backend, {"streams": 2}, threads=2, scenario="throughput")
+    target = make_target(backend, {"num_streams": 2}, threads=2, scenario="throughput")
     assert opened(backend, student, target, tmp_path).optimal_depth == 2
 
 

@@ -36,7 +36,7 @@ OPTIONS = (
         help="what the device plans for; scenario takes the hint of the same name",
     ),
     Option(
-        name="streams",
+        name="num_streams",
         type="int",
         default=0,
         low=0,

@@ -54,7 +54,7 @@ def settings(target: Target, offered: Container[str]) -> dict[str, Any]:
     chosen: dict[str, Any] = {"INFERENCE_PRECISION_HINT": HINTS.get(floating, HINTS["fp32"])}
     if hint != "none":
         chosen["PERFORMANCE_HINT"] = (target.scenario if hint == "scenario" else hint).upper()
-    if streams := target.options["streams"]:
+    if streams := target.options["num_streams"]:
         chosen["NUM_STREAMS"] = streams
     if target.device == "cpu":
         if target.threads is not None:
