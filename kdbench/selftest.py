@@ -163,7 +163,11 @@ def _threads(record: CellRecord, cores: int) -> int:
 
 
 def _block_s(result: Result, scenario: Scenario) -> float:
-    """Give what a block took: fresh processes, warming up, slices or windows, and all between them."""
+    """Give what a block took: fresh processes, warming up, slices or windows, and all between them.
+
+    A result that does not tell its stages is asked for the time of its slices or windows alone.
+    """
     timed: list[Slice | Window] = [*(result.slices if scenario == "latency" else result.windows)]
-    blocks = len({one.block for one in timed})
-    return max(1e-3, sum(seconds for name, seconds in result.stages if name.startswith(scenario)) / blocks)
+    whole_s = sum(seconds for name, seconds in result.stages if name.startswith(scenario))
+    timed_s = sum(one.duration_ns for one in timed) / 1e9
+    return max(1e-3, (whole_s or timed_s) / len({one.block for one in timed}))

@@ -38,10 +38,14 @@ def test_a_counter_that_is_not_kept_is_no_sign_and_is_left_out_of_the_share():
     assert contention.share(block(0), "throttled_ns") is None
 
 
-def test_many_threads_meet_more_of_the_others_and_are_disturbed_no_more():
-    busy = synthetic.SLICE_NS // 4
-    assert contention.contended_blocks(block(0, other_ns=busy, cpu_ns=2 * synthetic.SLICE_NS)) == frozenset()
-    assert contention.contended_blocks(block(0, other_ns=busy)) == {0}
+def test_many_threads_that_wait_each_a_little_are_no_more_disturbed_than_one():
+    little, slice_ns = synthetic.SLICE_NS // 20, synthetic.SLICE_NS
+    assert contention.wanted_share(block(0, run_delay_ns=little), "run_delay_ns") == pytest.approx(1 / 21)
+    many = block(0, run_delay_ns=16 * little, cpu_ns=16 * slice_ns)
+    assert contention.wanted_share(many, "run_delay_ns") == pytest.approx(1 / 21)
+    assert contention.contended_blocks(many) == frozenset()
+    assert contention.contended_blocks(block(0, steal_ns=slice_ns // 4)) == {0}
+    assert contention.wanted_share(block(0, cpu_ns=0), "steal_ns") is None
 
 
 def test_one_slice_in_four_that_scatters_does_not_make_a_block_contended():

@@ -25,7 +25,8 @@ def trial(backend: str = "a", seed: int = 1, *, level_ns: float = 1e6, block_s: 
             cells,
             slices=synthetic.slices({0: level_ns, 1: level_ns}, blocks=3, seed=seed),
             backends=(BackendRecord(name=backend, status="available", runtime_version="1.31"),),
-            trial=Trial(sides=sides, block_s=block_s),
+            trial=Trial(sides=sides),
+            stages=(("latency blocks", 3 * block_s),) if block_s else (),
         )
     )
 
@@ -118,7 +119,7 @@ def test_the_threads_are_those_that_were_placed_then_those_asked_for_then_the_co
         assert one.threads == told
 
 
-def test_a_trial_that_does_not_say_how_long_a_block_takes_is_asked_by_its_slices():
+def test_a_trial_that_does_not_tell_its_stages_is_asked_for_the_time_of_its_slices():
     (one,) = selftest.sittings(trial("a", block_s=None), cores=1)
     assert one.block_s == pytest.approx(1.6)
 
