@@ -39,7 +39,8 @@ _HASH = re.compile(r"[0-9a-f]{8,64}")
 class Sitting(Struct, frozen=True, kw_only=True):
     """One run of one thing as two, side by side.
 
-    cpu: what it ran on, see `processor`. student: sha256 of what was measured, or its beginning. threads: how many there were, in fact.
+    cpu: what it ran on, see `processor`. student: sha256 of what was measured, or its beginning.
+    threads: how many there were, in fact.
     ratios: log(a / b) of each block. levels: the log of each side's own median (ns a call, or an image).
     """
 

@@ -31,9 +31,10 @@ class Slice(Record, frozen=True, kw_only=True):
     settle_calls, settle_ns: the calls just after the switch, kept out of the statistics.
     cpu_ns: CPU time of the worker's whole process during the slice.
     run_delay_ns: how long its threads were runnable but not running. switches: involuntary ones.
-    steal_ns: time the hypervisor took from this machine's CPUs. leaked_ns: CPU time that the other
-    workers of the block used meanwhile. other_ns: CPU time that everybody but this worker used on its CPUs, the mean over them
-    (in clock ticks, usually 10 ms). throttled_ns: time for which the control group was kept from running.
+    steal_ns: time the hypervisor took from its CPUs. leaked_ns: CPU time that the other
+    workers of the block used meanwhile. other_ns: CPU time that everybody but this worker used on its CPUs,
+    the mean over them (in clock ticks, usually 10 ms). throttled_ns: time for which the control group was
+    kept from running.
     first_ns: the first timed call. clock_mhz, temperature_c: read just after the slice.
     """
 

@@ -41,8 +41,8 @@ def trial_request(
     """Ask for a trial whose sides are what base and new measured, as far as both have it.
 
     students: folders of bundles to look for the files' students in, beside those with a name. pythons: the
-    interpreters of base and new, None for this one. plugins, argv: as of any request. Raises UsageError where the files have no cell in
-    common, or a student cannot be had.
+    interpreters of base and new, None for this one. plugins, argv: as of any request. Raises UsageError where
+    the files have no cell in common, or a student cannot be had.
     """
     for result in results:
         if result.trial is not None:

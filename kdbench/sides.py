@@ -107,7 +107,7 @@ def _facts(request: Request, plan: Plan) -> dict[str, str]:
 
 
 def _versions(plan: Plan) -> dict[str, str]:
-    """Give the versions of plugins and what they run by, each by itself, so that only unlike ones are told."""
+    """Give the versions of plugins and what they run by, each by itself: only unlike ones are told."""
     plugins = {one.distribution: one.version for one in plan.backends if one.distribution}
     versions = {name: version for job in plan.jobs for name, version in job.versions.items()}
     return {name: f"{name} {version}" for name, version in sorted({**plugins, **versions}.items())}

@@ -57,7 +57,7 @@ class TrialRequest:
 
 
 def plan(request: TrialRequest, report: Report | None = None) -> Plan:
-    """Find out what would be measured, with about as many blocks as a rehearsal would fix; measure nothing."""
+    """Find out what would be measured, in about as many blocks as a rehearsal would fix; measure nothing."""
     whole = _plan(request, cache.user_folder() / "logs", report)
     one = _with_blocks(whole, 1)
     return _with_blocks(whole, _blocks(request, sum(seconds for _, seconds in one.stages)))

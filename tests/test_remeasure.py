@@ -1,4 +1,4 @@
-"""Measuring again, side by side, what two files tell: only what is here, and nothing that a file says to run."""
+"""Measuring again, side by side, what two files tell: only what is here, and nothing a file says to run."""
 
 from __future__ import annotations
 
