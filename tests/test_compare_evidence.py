@@ -104,3 +104,15 @@ def test_it_is_told_that_nobody_sees_whether_throughput_was_disturbed():
         found = compare(*map(Loaded, pair), Options())
         assert any("seen in slices only" in note for note in found.notes) is told
         assert not found.rows[1].changes[0].contended
+
+
+def test_a_percentile_is_known_no_better_than_by_a_bin_of_its_histogram():
+    from kdbench.compare.effect import Effect, _as_coarse
+    from kdbench.metric import METRICS
+
+    exact = Effect(estimate=0.0, low=0.0, high=0.0, p=0.0, detectable=0.0, blocks=(5, 5), paired=True)
+    found = _as_coarse(exact, METRICS["latency.p90"])
+    assert found.detectable == pytest.approx(0.002, rel=0.01)
+    assert found.low < 0 < found.high
+    assert found.p == 1.0
+    assert _as_coarse(exact, METRICS["latency.p50"]) is exact

@@ -48,7 +48,8 @@ class Effect:
 def paired(metric: Metric, base: Evidence, new: Evidence, statistic: str = "median_ns") -> Effect | None:
     """Compare two cells of one run by their neighbouring visits; None where they share no block."""
     logs = _paired_logs(metric, base, new, statistic)
-    return of_estimates(logs, base, new) if logs else None
+    found = of_estimates(logs, base, new) if logs else None
+    return _as_coarse(found, metric) if found else None
 
 
 def of_estimates(logs: Logs, base: Evidence, new: Evidence) -> Effect:
@@ -139,6 +140,18 @@ def _with_interval(effect: Effect, parts: list[Part]) -> Effect:
         detectable=half,
         p=stats.t_probability(effect.estimate, error, df),
     )
+
+
+def _as_coarse(effect: Effect, metric: Metric) -> Effect:
+    """Widen an interval that is narrower than what percentiles are known by: a bin of their histogram.
+
+    Blocks whose percentiles all fall into one bin agree by the bins, and not by the calls.
+    """
+    step = math.log(stats.GROWTH)
+    if metric.origin != "calls" or effect.detectable is None or effect.detectable >= step:
+        return effect
+    low, high = effect.estimate - step, effect.estimate + step
+    return replace(effect, low=low, high=high, detectable=step, p=1.0 if low <= 0 <= high else effect.p)
 
 
 def _too_few(blocks: int, weight: float, side: str = "") -> str:
