@@ -76,7 +76,7 @@ class Names:
         ]
         if cell.scenario in self.deep and (other is None or other.depth == cell.depth):
             parts.append(f"depth {cell.depth}")
-        name = " ".join(parts) or cell.precision
+        name = " ".join(parts) or (cell.precision if other is None else "A, B")
         return plain(f"teacher · {name}" if cell.network == "teacher" else name)
 
     def cell(self, cell: Cell, other: Cell | None = None) -> str:
