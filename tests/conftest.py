@@ -58,8 +58,10 @@ HEALTHY_HOOKS = {
 
 @pytest.fixture(scope="session", autouse=True)
 def signals_heard():
-    """Hear what the caller of pytest may have ignored, as `nohup` does: children inherit it."""
-    before = {number: signal.signal(number, signal.SIG_DFL) for number in (signal.SIGHUP, signal.SIGTERM)}
+    """Hear what the caller of pytest may have ignored, as `nohup` and `&` do: children inherit it."""
+    heard = dict.fromkeys((signal.SIGHUP, signal.SIGTERM), signal.SIG_DFL)
+    heard[signal.SIGINT] = signal.default_int_handler
+    before = {number: signal.signal(number, handler) for number, handler in heard.items()}
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
