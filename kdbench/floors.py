@@ -159,10 +159,8 @@ def in_one_run(floor: Floor, seconds: float, confidence: float = stats.CONFIDENC
     As a share: 0.03 for 3 %. It is half the width of the interval, t * block_sd / sqrt(blocks), so that a
     change of just this size is found in one trial of two. A trial has at least three blocks.
     """
-    from scipy.special import stdtrit
-
     blocks = max(3, round(seconds / floor.block_s))
-    half = float(stdtrit(blocks - 1, (1 + confidence) / 2)) * floor.block_sd / math.sqrt(blocks)
+    half = stats.t_half(floor.block_sd / math.sqrt(blocks), blocks - 1, confidence)
     return math.expm1(half), blocks
 
 
@@ -173,9 +171,7 @@ def between_runs(floor: Floor, confidence: float = stats.CONFIDENCE) -> float | 
     """
     if floor.run_sd is None or floor.runs < FEWEST_RUNS:
         return None
-    from scipy.special import stdtrit
-
-    return math.expm1(float(stdtrit(floor.runs - 1, (1 + confidence) / 2)) * math.sqrt(2) * floor.run_sd)
+    return math.expm1(stats.t_half(math.sqrt(2) * floor.run_sd, floor.runs - 1, confidence))
 
 
 def alarms(sittings: Iterable[Sitting], margin: float = 0.0) -> tuple[int, int]:

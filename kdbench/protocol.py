@@ -26,8 +26,6 @@ _LENGTH = struct.Struct("!I")
 class Discover(Struct, frozen=True, kw_only=True, tag=True):
     """Ask which backends this interpreter has installed; answered by `Discovered`."""
 
-    number: int = NUMBER
-
 
 class TimeYardstick(Struct, frozen=True, kw_only=True, tag=True):
     """Time the fixed piece of work; answered by `Gauged`. Needs no plugin."""

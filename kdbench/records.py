@@ -295,7 +295,8 @@ class Trial(Record, frozen=True, kw_only=True):
     """Two sides alternated slice by slice, the only comparison that cancels drift.
 
     budget_s: time that the number of blocks was fixed from, or None where that was asked for.
-    block_s: how long a rehearsed block took. rebuild: whether every block compiled anew.
+    block_s: how long a rehearsed block took, None where no budget asked for it. rebuild: whether every block
+    compiled anew.
     """
 
     sides: tuple[SideRecord, SideRecord]

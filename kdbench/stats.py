@@ -124,10 +124,8 @@ def t_interval(estimates: Sequence[float], confidence: float = CONFIDENCE) -> In
     blocks = len(estimates)
     if blocks < 2:
         return Interval(estimates[0], math.inf, blocks)
-    from scipy.special import stdtrit
-
-    factor = float(stdtrit(blocks - 1, (1 + confidence) / 2))
-    return Interval(fmean(estimates), factor * stdev(estimates) / math.sqrt(blocks), blocks)
+    half = t_half(stdev(estimates), blocks - 1, confidence) / math.sqrt(blocks)
+    return Interval(fmean(estimates), half, blocks)
 
 
 def mcnemar(lost: int, gained: int) -> float:
