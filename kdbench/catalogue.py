@@ -59,20 +59,31 @@ KNOWN: Mapping[str, Known] = MappingProxyType(
             title="ONNX Runtime, CUDA provider",
             packages="onnxruntime-gpu",
             needs="an NVIDIA GPU and an environment without the package onnxruntime",
+            checkout="plugins/kdbench-onnxruntime[gpu]",
         ),
         "onnxruntime-tensorrt": Known(
             title="ONNX Runtime, TensorRT provider",
             packages="onnxruntime-gpu 'tensorrt<11'",
             needs="an NVIDIA GPU and an environment without the package onnxruntime",
+            checkout="plugins/kdbench-onnxruntime[gpu]",
         ),
-        "tensorrt": Known(title="TensorRT", packages="tensorrt", needs="an NVIDIA GPU"),
+        "tensorrt": Known(
+            title="TensorRT",
+            packages="tensorrt cuda-bindings",
+            needs="an NVIDIA GPU",
+            checkout="plugins/kdbench-tensorrt[runtime]",
+        ),
         "tensorrt-rtx": Known(
-            title="TensorRT for RTX", packages="tensorrt-rtx", needs="an NVIDIA RTX GPU, Turing or later"
+            title="TensorRT for RTX",
+            packages="tensorrt-rtx cuda-bindings",
+            needs="an NVIDIA RTX GPU, Turing or later",
+            checkout="plugins/kdbench-tensorrt[rtx]",
         ),
         "torch-cuda": Known(
             title="PyTorch on NVIDIA GPUs",
             packages="torch",
             needs="an NVIDIA GPU and the CUDA build of torch",
+            checkout="plugins/kdbench-torch[runtime]",
         ),
     }
 )

@@ -118,7 +118,7 @@ def _send_load(site: Site, member: Member) -> None:
 
 
 def _receive_loaded(site: Site, member: Member) -> None:
-    """Take note of where the session runs; a fall-back is a failure."""
+    """Take note of where the session runs; a fall-back is a failure unless it is allowed."""
     job = member.job
     loaded = member.worker.receive(protocol.Loaded, "load", site.plan.profile.limits.load_s)
     member.loaded = loaded
@@ -136,11 +136,12 @@ def _receive_loaded(site: Site, member: Member) -> None:
     )
     for cell in member.cells.values():
         site.ledger.update(cell, placement=record, artifact=member.built.record)
-    if fallback:
+    if fallback and not site.plan.profile.plan.allow_fallback:
         raise BackendError(
             f"Asked for {job.target.precision} on {job.target.device}, it runs "
             f"{placement.precision} on {placement.device}.",
-            hint="A fall-back is not measured in the name of what was asked for.",
+            hint="A fall-back is not measured in the name of what was asked for; "
+            "--allow-fallback measures it all the same, unranked.",
             phase="load",
         )
 

@@ -61,6 +61,7 @@ def resolve(
     blocks: int | None = None,
     max_drop: float | Literal["resolution"] | None = None,
     with_teacher: bool | None = None,
+    allow_fallback: bool | None = None,
     limits: Mapping[Phase, float] | None = None,
 ) -> Profile:
     """Put what a command line asks for in the place of what the profile says; None changes nothing.
@@ -76,6 +77,7 @@ def resolve(
         "scenarios": scenarios,
         "threads": threads,
         "with_teacher": with_teacher,
+        "allow_fallback": allow_fallback,
     }
     resolved = structs.replace(
         profile,

@@ -40,6 +40,8 @@ class Plan(Section, frozen=True, kw_only=True):
     shapes: `static` builds one shape per batch size, `dynamic` one for all.
     boundary: where a timed call begins and ends (`host`: host array in, host array out).
     with_teacher: whether the teacher of the student's bundle is measured beside it.
+    allow_fallback: whether a session that runs elsewhere, or in another precision, than it was asked to is
+        measured, marked and never ranked, instead of failing.
     """
 
     student: Text = "digits-2x5"
@@ -51,6 +53,7 @@ class Plan(Section, frozen=True, kw_only=True):
     shapes: Literal["static", "dynamic"] = "static"
     boundary: Boundary = "host"
     with_teacher: bool = False
+    allow_fallback: bool = False
 
 
 class Latency(Section, frozen=True, kw_only=True):

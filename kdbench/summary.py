@@ -176,11 +176,11 @@ def _throughput(windows: Sequence[Window]) -> dict[str, Any]:
 
 
 def _eligible(record: CellRecord, trained: bool, allowed: float | None) -> bool | None:
-    """Tell whether a cell may be ranked: measured, and no less accurate than is allowed.
+    """Tell whether a cell may be ranked: measured, where it was to run, and no less accurate than is allowed.
 
     The answer is None where nothing is known about the accuracy of a measured cell.
     """
-    if record.status != "measured":
+    if record.status != "measured" or (record.placement is not None and record.placement.fallback):
         return False
     if record.accuracy is None:
         return None

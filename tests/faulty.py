@@ -128,6 +128,7 @@ def tiny(
     memory_share: float = 0.5,
     tail_s: float = 0.0,
     limits: Mapping[str, float] | None = None,
+    allow_fallback: bool = False,
 ) -> Profile:
     """Give a plan of short blocks, with time limits that only a plugin that hangs exceeds.
 
@@ -142,6 +143,7 @@ def tiny(
         threads=1,
         scenarios=("latency",),
         limits={**generous, **(limits or {})},
+        allow_fallback=allow_fallback,
     )
     latency = {"rounds": 2, "slice_s": 0.005, "warm_up_s": 0.01, "warm_up_max_s": 0.1}
     return structs.replace(

@@ -161,7 +161,7 @@ def test_a_host_described_by_nonsense_is_judged_by_the_rest(nonsense):
 def test_a_fallback_and_an_unsettled_warm_up_are_told():
     placement = PlacementRecord(requested="gpu.0", device="cpu", precision="fp32", fallback=True)
     found = judged(placement=placement, warm_up_settled=False)
-    assert found["fallback"].message == "it runs on cpu instead of gpu.0"
+    assert found["fallback"].message == "it runs fp32 on cpu instead of fp32 on gpu.0"
     assert found["warm-up"].outcome == "doubtful"
 
 

@@ -67,7 +67,8 @@ def _states(evidence: Evidence) -> Iterator[Check]:
     if record.warm_up_settled is not None:
         yield _state("warm-up", not record.warm_up_settled, "it had not settled when warm-up had to end")
     if record.placement is not None:
-        placed = f"it runs on {record.placement.device} instead of {record.placement.requested}"
+        asked = f"{record.cell.precision} on {record.placement.requested}"
+        placed = f"it runs {record.placement.precision} on {record.placement.device} instead of {asked}"
         yield _state("fallback", record.placement.fallback, placed)
         computed, stored = record.placement.precision, record.cell.precision
         if computed != stored:

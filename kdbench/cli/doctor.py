@@ -205,6 +205,7 @@ def _requests(
             budget=None,
             max_drop=None,
             with_teacher=False,
+            allow_fallback=False,
             timeouts=(),
         )
         for number in counts

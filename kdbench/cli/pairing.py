@@ -23,6 +23,7 @@ AS_IN_A_RUN: dict[str, Any] = {
     "weights": "trained",
     "max_drop": None,
     "with_teacher": False,
+    "allow_fallback": False,
 }
 """What a run may be asked for and a trial is not."""
 

@@ -113,6 +113,7 @@ def _resolved(name: str, **asked: Any) -> Profile:
         blocks=asked["blocks"],
         max_drop=asked["max_drop"],
         with_teacher=asked["with_teacher"] or None,
+        allow_fallback=asked["allow_fallback"] or None,
         limits=limits,
     )
 

@@ -116,6 +116,11 @@ def several(*names: str, kind: Any, metavar: str, text: str) -> Callable[[Any], 
     metavar="[PHASE=]30s",
     help="Time limit of describe, probe, compile, load, run, or of each of them.",
 )
+@click.option(
+    "--allow-fallback",
+    is_flag=True,
+    help="Measure what runs elsewhere, or in another precision, than asked: marked, and never ranked.",
+)
 @click.option("--dry-run", is_flag=True, help="Print what would be measured and how long that takes.")
 @click.option(
     "--output",

@@ -93,6 +93,10 @@ def _accurate_enough(base: CellRecord, new: CellRecord) -> Finding | None:
     if None in (base.eligible, new.eligible) or base.eligible == new.eligible:
         return None
     verdict: Verdict = "better" if new.eligible else "worse"
+    for side, record in (("base", base), ("new", new)):
+        if record.placement is not None and record.placement.fallback:
+            why = f"fell back to {clean(record.placement.device)} in {side}"
+            return Finding(metric=_STATUS, margin=0.0, forced=verdict, reason=why)
     why = f"less accurate than is allowed in {'base' if new.eligible else 'new'}"
     return Finding(metric=_STATUS, margin=0.0, forced=verdict, reason=why)
 

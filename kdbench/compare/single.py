@@ -12,6 +12,7 @@ from kdbench.compare.options import Options
 from kdbench.compare.verdict import Finding
 from kdbench.metric import Metric
 from kdbench.records import AccuracyRecord, CellRecord
+from kdbench.strict import clean
 
 
 def spoiled(base: CellRecord, new: CellRecord) -> str:
@@ -19,6 +20,8 @@ def spoiled(base: CellRecord, new: CellRecord) -> str:
     for side, record in (("base", base), ("new", new)):
         if record.status == "invalid":
             return f"its answers are wrong in {side}"
+        if record.placement is not None and record.placement.fallback:
+            return f"it fell back to {clean(record.placement.device)} in {side}"
         if record.eligible is False:
             return f"its answers are wrong in {side}: less accurate than is allowed"
     return ""

@@ -117,6 +117,9 @@ def _cost(record: CellRecord, scenario: Scenario) -> float:
 def _objection(row: Row) -> str:
     """Say why a row is not ranked."""
     accuracy = row.accuracy
+    placed = next((one.placement for one in row.records if one.placement and one.placement.fallback), None)
+    if placed is not None:
+        return f"it fell back to {placed.precision} on {placed.device}"
     if row.status != NOT_RANKED or accuracy is None or not accuracy.images:
         return f"it is {row.status}"
     if accuracy.non_finite:
