@@ -15,12 +15,12 @@ import numpy as np
 import psutil
 import pytest
 
-from kdbench import Artifact, Placement, Student, Target, TensorSpec, Unavailable, Unsupported
+from kdbench import Artifact, Placement, Student, Target, TensorSpec, Unavailable, Unsupported, networks
 from kdbench.errors import BackendError
 from kdbench.options import check_options
 from kdbench.student import Evaluation, load_evaluation, open_student
 from kdbench_torch import cpu, processor
-from kdbench_torch.network import Blueprint, build, fold_batch_norms
+from kdbench_torch.network import fold_batch_norms
 from kdbench_torch.session import TorchSession, use_threads
 
 torch = pytest.importorskip("torch")
@@ -139,7 +139,7 @@ class Branching(torch.nn.Module):
 
 
 def test_batch_norms_are_folded_and_the_answers_stay(student: Student, evaluation: Evaluation):
-    network = build(Blueprint.of(student), student.files["weights"])
+    network = networks.build(student)
     folded = fold_batch_norms(network)
     assert norms_in(network)
     assert not norms_in(folded)

@@ -42,7 +42,7 @@ def compile_student(student: Student, target: Target, workdir: Path) -> Artifact
     network = prepare(blueprint, weights, target)
     with tempfile.TemporaryDirectory(dir=workdir) as cache:
         with building(Path(cache), target):
-            _compiled(network, blueprint.inputs, target)
+            compile_now(network, blueprint.inputs, target)
         packed = shutil.make_archive(str(workdir / Path(CACHE).stem), "zip", cache)
     return Artifact((weights, Path(packed)), blueprint.to_notes())
 
@@ -56,7 +56,7 @@ def load_artifact(artifact: Artifact, target: Target) -> TorchSession:
     with tempfile.TemporaryDirectory(prefix="kdbench-torch-") as cache:
         shutil.unpack_archive(packed, cache)
         with building(Path(cache), target):
-            compiled = _compiled(network, blueprint.inputs, target)
+            compiled = compile_now(network, blueprint.inputs, target)
     return TorchSession(
         lambda batch_size: compiled,
         inputs=blueprint.inputs,
@@ -71,7 +71,12 @@ def building(cache: Path, target: Target) -> Iterator[None]:
 
     Raises Unsupported if there is no C++ compiler.
     """
-    with warnings.catch_warnings(), variable("TORCHINDUCTOR_CACHE_DIR", str(cache)):
+    with (
+        warnings.catch_warnings(),
+        variable("TORCHINDUCTOR_CACHE_DIR", str(cache)),
+        # Inductor would set it for good, and Triton alone would write to the home folder.
+        variable("TRITON_CACHE_DIR", str(cache / "triton")),
+    ):
         warnings.simplefilter("ignore")
         from torch._inductor import config
         from torch._inductor.cpp_builder import get_cpp_compiler
@@ -85,7 +90,7 @@ def building(cache: Path, target: Target) -> Iterator[None]:
                 hint="Install g++, or name a compiler in the variable CXX, or use mode=eager.",
             ) from fault
         known = config.get_config_copy()
-        settings = {**SETTINGS, "freezing": target.options["freeze"]}
+        settings = {**SETTINGS, "freezing": bool(target.options.get("freeze"))}
         # An older torch knows fewer of them, and patches none that it does not know.
         with config.patch({name: value for name, value in settings.items() if name in known}):
             yield
@@ -110,18 +115,28 @@ def variable(name: str, value: str) -> Iterator[None]:
             os.environ[name] = before
 
 
-def _compiled(network: nn.Module, inputs: Sequence[TensorSpec], target: Target) -> Callable[..., Any]:
-    """Compile now, for each batch size of the target, and not on a call that somebody times."""
+def compile_now(
+    network: nn.Module,
+    inputs: Sequence[TensorSpec],
+    target: Target,
+    *,
+    device: str = "cpu",
+    mode: str = "default",
+) -> Callable[..., Any]:
+    """Compile for each batch size of the target, and not on a call that somebody times.
+
+    mode: as `torch.compile` takes it. Raises Unsupported for a network that is no single graph.
+    """
     import torch
     from torch._dynamo import config, exc
 
-    compiled: Callable[..., Any] = torch.compile(network, fullgraph=True, dynamic=target.dynamic)
+    compiled: Callable[..., Any] = torch.compile(network, fullgraph=True, dynamic=target.dynamic, mode=mode)
     try:
         # Beyond the limit torch.compile would run eagerly in silence.
         with config.patch(recompile_limit=1 << 20):
             for batch_size in target.batch_sizes:
                 # Made outside inference mode, as a runner's are: for the other kind it would compile anew.
-                example = empty_inputs(inputs, batch_size)
+                example = empty_inputs(inputs, batch_size, device)
                 with torch.inference_mode():
                     compiled(*example)
     except (exc.Unsupported, exc.UserError) as fault:

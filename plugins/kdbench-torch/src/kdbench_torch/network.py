@@ -7,18 +7,14 @@ import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kdbench import Student, Target, TensorSpec, Unsupported
+from kdbench import Student, Target, TensorSpec, Unsupported, networks
 from kdbench.spec import Precision
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
-
-NETWORKS = "kdbench.networks"
-"""The entry-point group in which distributions register network factories."""
 
 logger = logging.getLogger(__name__)
 
@@ -55,41 +51,31 @@ class Blueprint:
 
 
 def prepare(blueprint: Blueprint, weights: Path, target: Target) -> nn.Module:
-    """Build the network with these weights, ready to run as the target's precision and options say.
+    """Build the network for the processor, ready to run as the target's precision and options say.
 
     It takes and answers tensors of the student's own dtypes, float32 also for bf16: see `cast`.
     """
     import torch
 
-    network = build(blueprint, weights)
-    if target.options["fuse"]:
-        network = fold_batch_norms(network)
-    if target.options["channels_last"]:
-        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # untyped in torch
+    options = target.options
+    network = assemble(
+        blueprint, weights, fuse=bool(options["fuse"]), channels_last=bool(options["channels_last"])
+    )
     # With `high` or `medium`, oneDNN may compute float32 products in bf16.
     torch.set_float32_matmul_precision("highest")
     return cast(network, torch.bfloat16) if target.precision == "bf16" else network
 
 
-def build(blueprint: Blueprint, weights: Path) -> nn.Module:
-    """Build the network for evaluation, without gradients; Unsupported if factory and weights do not fit."""
-    from safetensors.torch import load_file
+def assemble(blueprint: Blueprint, weights: Path, *, fuse: bool, channels_last: bool) -> nn.Module:
+    """Build the network with these weights in float32, its batch norms folded and its layout chosen."""
+    import torch
 
-    found = entry_points(group=NETWORKS, name=blueprint.factory)
-    if not found:
-        raise Unsupported(
-            f"The network factory {blueprint.factory!r} is not installed.",
-            hint=f"Install the package that registers it in the entry-point group {NETWORKS}.",
-        )
-    network: nn.Module = next(iter(found)).load()(**blueprint.arguments)
-    try:
-        network.load_state_dict(load_file(weights))
-    except RuntimeError as fault:
-        raise Unsupported(
-            f"The weights of the student do not fit its network factory {blueprint.factory!r}.",
-            hint="Install the version of the factory's package with which the student was made.",
-        ) from fault
-    return network.eval().requires_grad_(False)
+    network = networks.assemble(blueprint.factory, blueprint.arguments, weights)
+    if fuse:
+        network = fold_batch_norms(network)
+    if channels_last:
+        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # untyped in torch
+    return network
 
 
 def fold_batch_norms(network: nn.Module) -> nn.Module:
@@ -137,10 +123,20 @@ def _normalises_convolution(traced: nn.Module, node: Any) -> bool:
     )
 
 
-def cast(network: nn.Module, dtype: Any) -> nn.Module:
-    """Compute in `dtype` inside: floating inputs are converted on entry, floating outputs to float32."""
+def cast(network: nn.Module, dtype: Any, *, reorder: bool = False) -> nn.Module:
+    """Compute in `dtype` inside: floating inputs are converted on entry, floating outputs to float32.
+
+    reorder: bring images into the order batch, height, width, channels in the same pass.
+    """
     import torch
     from torch import nn
+
+    def enter(part: Tensor) -> Tensor:
+        if not part.is_floating_point():
+            return part
+        if reorder and part.dim() == 4:
+            return part.to(dtype, memory_format=torch.channels_last)
+        return part.to(dtype)
 
     class Cast(nn.Module):
         def __init__(self) -> None:
@@ -148,9 +144,7 @@ def cast(network: nn.Module, dtype: Any) -> nn.Module:
             self.network = network.to(dtype)
 
         def forward(self, *inputs: Tensor) -> Tensor | tuple[Tensor, ...]:
-            answer: Any = self.network(
-                *(part.to(dtype) if part.is_floating_point() else part for part in inputs)
-            )
+            answer: Any = self.network(*(enter(part) for part in inputs))
             if isinstance(answer, torch.Tensor):
                 return answer.float()
             return tuple(part.float() if part.is_floating_point() else part for part in answer)
@@ -163,11 +157,15 @@ def precision_of(network: nn.Module) -> Precision:
     import torch
 
     dtype = next(part.dtype for part in network.parameters() if part.is_floating_point())
-    return "bf16" if dtype == torch.bfloat16 else "fp32"
+    narrow: dict[Any, Precision] = {torch.bfloat16: "bf16", torch.float16: "fp16"}
+    return narrow.get(dtype, "fp32")
 
 
-def empty_inputs(inputs: Sequence[TensorSpec], batch_size: int) -> tuple[Tensor, ...]:
+def empty_inputs(inputs: Sequence[TensorSpec], batch_size: int, device: str = "cpu") -> tuple[Tensor, ...]:
     """Allocate one tensor of zeros (batch_size, *shape) per input."""
     import torch
 
-    return tuple(torch.zeros((batch_size, *spec.shape), dtype=getattr(torch, spec.dtype)) for spec in inputs)
+    return tuple(
+        torch.zeros((batch_size, *spec.shape), dtype=getattr(torch, spec.dtype), device=device)
+        for spec in inputs
+    )

@@ -84,7 +84,7 @@ class TorchRunner:
 
     def close(self) -> None:
         """Give the network and the inputs back, and make every later call raise."""
-        self._network = _refuse
+        self._network = refuse
         self._known.clear()
         self._allocated.clear()
 
@@ -122,11 +122,12 @@ class TorchSession:
 
     def close(self) -> None:
         """Close the runners and let the network go."""
-        self._open_network = _refuse
+        self._open_network = refuse
         for runner in self._runners:
             runner.close()
         self._runners.clear()
 
 
-def _refuse(*_: object) -> NoReturn:
+def refuse(*_: object) -> NoReturn:
+    """Stand in for what a closed session has no more."""
     raise BackendError("This PyTorch session is closed.", hint="Load the artifact again.", phase="run")
