@@ -11,6 +11,7 @@ from kdbench import Student, Target, TensorSpec, Unavailable, Unsupported
 from kdbench.backends import connect
 from kdbench.options import check_options
 from kdbench.student import load_evaluation, open_student
+from kdbench_onnxruntime.wheels import WHEELS
 
 pytest.importorskip("onnxruntime")
 
@@ -145,12 +146,12 @@ def test_another_precision_than_fp32_is_unsupported(backend, tmp_path):
 
 def test_without_the_runtime_the_probe_says_what_to_install(backend, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    monkeypatch.setattr(kdbench_onnxruntime, "_is_installed", lambda _: False)
+    monkeypatch.setattr(kdbench_onnxruntime, "is_installed", lambda _: False)
     assert backend.probe() == Unavailable("onnxruntime is not installed.", fix="pip install onnxruntime")
 
 
 def test_two_wheels_in_one_environment_are_refused_by_name(backend, monkeypatch):
-    monkeypatch.setattr(kdbench_onnxruntime, "_is_installed", lambda _: True)
+    monkeypatch.setattr(kdbench_onnxruntime, "is_installed", lambda name: name in WHEELS[:2])
     answer = backend.probe()
     assert isinstance(answer, Unavailable)
     assert "onnxruntime and onnxruntime-gpu are both installed" in answer.reason

@@ -1,17 +1,15 @@
-"""ONNX Runtime backend, on its CPU execution provider.
+"""ONNX Runtime backend: its CPU execution provider, or another one by option.
 
-The student's ONNX file is the artifact as it is: optimising the graph at load costs milliseconds, and
-each session fixes the batch dimension, so that it plans for one static shape. A network is run in the
-precision that it is stored in, and in no other; what it is then computed in is read from the runtime's own
-profile, since the CPU provider has few kernels for fp16 and inserts casts to fp32. Both wheels, `onnxruntime`
-and `onnxruntime-gpu`, carry the CPU provider; one of them may be installed, never both.
+The student's ONNX file is the artifact as it is: optimising the graph at load costs milliseconds, and each
+session fixes the batch dimension, so that it plans for one static shape. A network is run in the precision
+that it is stored in, and in no other; what the CPU provider then computes in is read from the runtime's own
+profile, since it has few kernels for fp16 and inserts casts to fp32. Every wheel of ONNX Runtime carries the
+CPU provider; one of them may be installed, never two. NVIDIA's providers are backends of their own,
+`kdbench_onnxruntime.cuda` and `kdbench_onnxruntime.tensorrt`.
 """
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,16 +23,17 @@ from kdbench import (
     Runner,
     Student,
     Target,
-    Unavailable,
     Unsupported,
     hookimpl,
 )
 from kdbench.spec import Precision
+from kdbench_onnxruntime.providers import CPU, PROVIDERS, kind_of, requested, settings
+from kdbench_onnxruntime.wheels import WHEELS, clash, is_installed, unimportable
 
 if TYPE_CHECKING:
     from kdbench_onnxruntime._runtime import OrtSession
 
-WHEELS = ("onnxruntime", "onnxruntime-gpu")
+KINDS = ("cpu", "gpu", "npu")
 
 PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8")
 
@@ -66,6 +65,19 @@ OPTIONS = (
         default=True,
         help="let idle threads of the pool spin for work before they sleep, as the vendor's default does",
     ),
+    Option(
+        name="provider",
+        type="str",
+        default=CPU,
+        choices=tuple(PROVIDERS),
+        help="the execution provider that computes; what it leaves, the CPU provider does",
+    ),
+    Option(
+        name="provider_options",
+        type="str",
+        default="",
+        help="further options of that provider, as its own page names them: key=value;key=value",
+    ),
 )
 
 
@@ -75,7 +87,7 @@ def kdbench_describe() -> BackendInfo:
     return BackendInfo(
         api=1,
         title="ONNX Runtime",
-        devices=("cpu",),
+        devices=KINDS,
         precisions=PRECISIONS,
         options=OPTIONS,
         concurrency="threads",
@@ -85,28 +97,33 @@ def kdbench_describe() -> BackendInfo:
 
 @hookimpl
 def kdbench_probe() -> Availability:
-    """Import the runtime; two wheels in one environment overwrite each other and are refused."""
-    wheels = [wheel for wheel in WHEELS if _is_installed(wheel)]
-    if len(wheels) > 1:
-        return Unavailable(
-            f"{' and '.join(wheels)} are both installed and have overwritten each other's files.",
-            fix=f"pip uninstall -y {' '.join(wheels)} && pip install onnxruntime",
-        )
+    """Import the runtime, and try every provider that it brings; two wheels are refused."""
+    wheels = [wheel for wheel in WHEELS if is_installed(wheel)]
+    if fault := clash(wheels, "onnxruntime"):
+        return fault
     try:
         import onnxruntime as ort
 
-        return Available(ort.__version__, (Device("cpu", "CPU, by CPUExecutionProvider"),))
+        version = str(ort.__version__)
     # AttributeError: what is left of a wheel that was overwritten still imports, as an empty folder.
     except (ImportError, AttributeError) as error:
-        reason = f"onnxruntime cannot be imported: {error}." if wheels else "onnxruntime is not installed."
-        return Unavailable(
-            reason, fix="pip install --force-reinstall onnxruntime" if wheels else "pip install onnxruntime"
-        )
+        return unimportable(wheels, "onnxruntime", error)
+    from kdbench_onnxruntime._opening import working
+
+    found = working()
+    return Available(
+        version,
+        tuple(
+            Device(kind, f"{kind.upper()}, by {', '.join(found[kind])}") for kind in KINDS if kind in found
+        ),
+    )
 
 
 @hookimpl
 def kdbench_compile(student: Student, target: Target, workdir: Path) -> Artifact:
     """Answer the student's own ONNX file, and in the notes how to feed it and what it is computed in."""
+    provider = requested(target)
+    settings(provider, target)
     if "onnx" not in student.files:
         raise Unsupported(
             f"The bundle of {student.name} holds no ONNX file.",
@@ -118,18 +135,13 @@ def kdbench_compile(student: Student, target: Target, workdir: Path) -> Artifact
             f"not in {target.precision}.",
             hint=f"Convert its ONNX file to {target.precision}, and import that: `kdbench import`.",
         )
-    from kdbench_onnxruntime._runtime import batch_axis, computed_in
+    from kdbench_onnxruntime._model import batch_axis, notes
+    from kdbench_onnxruntime._opening import refuse_missing
 
-    model, inputs = student.files["onnx"], student.inputs
-    axis = batch_axis(model, inputs, target.batch_sizes)
-    stored = target.precision
-    notes = {
-        "inputs": json.dumps([asdict(spec) for spec in inputs]),
-        "outputs": json.dumps([asdict(spec) for spec in student.outputs]),
-        "batch_axis": axis,
-        "precision": stored if stored == "fp32" else computed_in(model, inputs, target, axis, workdir),
-    }
-    return Artifact((model,), notes)
+    refuse_missing(provider)
+    model = student.files["onnx"]
+    axis = batch_axis(model, student.inputs, target.batch_sizes)
+    return Artifact((model,), notes(student, axis, _computed_in(student, target, axis, workdir)))
 
 
 @hookimpl
@@ -146,9 +158,22 @@ def kdbench_run(session: OrtSession, batch_size: int) -> Runner:
     return session.runner(batch_size)
 
 
-def _is_installed(distribution: str) -> bool:
-    try:
-        version(distribution)
-    except PackageNotFoundError:
-        return False
-    return True
+def _computed_in(student: Student, target: Target, axis: str, workdir: Path) -> Precision:
+    """Tell what the network is computed in: the CPU provider shows it, of others the table knows it."""
+    stored, provider = target.precision, requested(target)
+    if stored == "fp32":
+        return stored
+    if provider is not PROVIDERS[CPU]:
+        return "fp32" if stored == "fp16" and kind_of(target.device) in provider.widens else stored
+    from kdbench_onnxruntime._model import computed_in, zeros
+    from kdbench_onnxruntime._opening import opened
+    from kdbench_onnxruntime._runtime import threaded_options
+
+    first = target.batch_sizes[0]
+    return computed_in(
+        lambda options: opened(student.files["onnx"], options, provider, "cpu", {}),
+        threaded_options(target, axis, None if target.dynamic else first),
+        zeros(student.inputs, first),
+        stored,
+        workdir,
+    )
