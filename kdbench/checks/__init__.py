@@ -11,8 +11,9 @@ from collections.abc import Iterator
 
 from kdbench import contention
 from kdbench.checks.evidence import Evidence, Index as Index, index as index
-from kdbench.checks.rules import RULES as RULES, Rule, apart
-from kdbench.ranking import latency_costs, pair
+from kdbench.checks.rule import Rule, apart
+from kdbench.checks.rules import RULES as RULES
+from kdbench.ranking import homes, latency_costs, pair
 from kdbench.records import Check, Outcome, Result
 
 DISPATCH_NS = 100_000
@@ -73,6 +74,7 @@ def _states(evidence: Evidence) -> Iterator[Check]:
         computed, stored = record.placement.precision, record.cell.precision
         if computed != stored:
             yield _state("precision", True, f"it computes in {computed} what is stored in {stored}")
+    yield from _gpu_throttle(evidence)
     governor = evidence.fact("cpu", "governor")
     if governor is not None:
         yield _state("governor", governor != "performance", f"the CPU's governor is {governor!s:.40}")
@@ -88,6 +90,15 @@ def _states(evidence: Evidence) -> Iterator[Check]:
         yield Check(id="dispatch", outcome="ok", value=summary.median_ns, limit=DISPATCH_NS, message=message)
 
 
+def _gpu_throttle(evidence: Evidence) -> Iterator[Check]:
+    """Name what lowered the clock of a cell's GPU, whenever it was read."""
+    readings = [one.gpu_throttle for one in (*evidence.visits, *evidence.stretches)]
+    known = [one for one in readings if one is not None]
+    if known:
+        names = dict.fromkeys(name for one in known for name in one)
+        yield _state("gpu-throttle", bool(names), f"its GPU's clock was lowered: {', '.join(names)[:200]}")
+
+
 def _state(id: str, wrong: bool, message: str) -> Check:  # noqa: A002  # named as the record's field
     return Check(id=id, outcome="doubtful" if wrong else "ok", message=message if wrong else "")
 
@@ -99,7 +110,8 @@ def _statistics(cell: int, known: Index) -> Iterator[Check]:
             continue
         members = known.members[known.result.cells[cell].cell.group]
         slices = [one for member in members for one in known.slices.get(member, ())]
-        gap = pair(latency_costs(slices, set(members), "p10_ns"), lead.runner_up, cell)
+        places = homes(known.result.cells)
+        gap = pair(latency_costs(slices, set(members), "p10_ns", places), lead.runner_up, cell)
         if gap is None:
             continue
         value, limit = apart(math.exp(gap.estimate), lead.ratio), max(MARGIN, lead.detectable or 0.0)

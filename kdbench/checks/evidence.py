@@ -36,6 +36,18 @@ class Evidence:
         return float(found) if isinstance(found, int | float) and not isinstance(found, bool) else None
 
     @property
+    def visits(self) -> Sequence[Slice | Window]:
+        """Its slices and windows: what a GPU's conditions were read after."""
+        return (*self.slices, *self.windows)
+
+    @property
+    def gpu(self) -> dict[str, Any]:
+        """The facts of the GPU that it ran on, by its UUID; none where it is not known."""
+        uuid, known = self.record.placement.uuid if self.record.placement else "", self.fact("gpus")
+        found = [one for one in known if isinstance(one, dict)] if uuid and isinstance(known, list) else []
+        return next((one for one in found if one.get("uuid") == uuid), {})
+
+    @property
     def levels(self) -> list[tuple[int, float]]:
         """Block and cost, per call or per image, of each slice or window, in the order of time."""
         timed: list[tuple[int, int, float]] = [

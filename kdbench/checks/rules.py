@@ -5,33 +5,18 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import dataclass
 from statistics import median, stdev
 
 from kdbench import contention, stats
+from kdbench.checks import gpu
 from kdbench.checks.evidence import Evidence
+from kdbench.checks.rule import Rule, apart
 
 TURN_NS = 10_000_000
 """A thread that shares its CPU gets turns of a few milliseconds."""
 
 SEVERAL = 3
 """Fewer slices than this say nothing about what all of them have in common."""
-
-
-@dataclass(frozen=True, slots=True)
-class Rule:
-    """A measured value and its limits; above `doubtful` or `bad` the message is told."""
-
-    id: str
-    measure: Callable[[Evidence], float | None]
-    doubtful: float
-    bad: float
-    message: str
-
-
-def apart(a: float, b: float) -> float:
-    """Give by what share the larger of two values exceeds the smaller."""
-    return math.expm1(abs(math.log(a / b)))
 
 
 def _spread(evidence: Evidence) -> float | None:
@@ -197,4 +182,5 @@ RULES = (
     Rule(
         "throttling", _throttling, 0.05, 0.25, "it became {percent:.0f} % slower while it ran without a pause"
     ),
+    *gpu.RULES,
 )

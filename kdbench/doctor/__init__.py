@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from kdbench.doctor import company, processor, system
+from kdbench.doctor import company, gpu, processor, system
 from kdbench.doctor.finding import (
     ORDER as ORDER,
     Condition as Condition,
@@ -20,6 +20,7 @@ _LOOKS: tuple[Callable[[Facts], Iterator[Finding]], ...] = (
     *(company.others, company.load, company.steal, company.virtual),
     *(processor.cores, processor.quota, processor.governor, processor.turbo, processor.smt),
     *(processor.heat, processor.clock),
+    gpu.gpus,
     *(system.battery, system.memory, system.variables, system.places),
 )
 
