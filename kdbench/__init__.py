@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from kdbench.around import watched as watched
     from kdbench.errors import (
         ContractError as ContractError,
         KdbenchError as KdbenchError,
@@ -26,9 +27,11 @@ if TYPE_CHECKING:
         BackendInfo as BackendInfo,
         Device as Device,
         DeviceTimed as DeviceTimed,
+        Observation as Observation,
         Option as Option,
         Pipelined as Pipelined,
         Placement as Placement,
+        Resident as Resident,
         Runner as Runner,
         Session as Session,
         Student as Student,
@@ -46,6 +49,7 @@ _HOME = {
     "hookimpl": "hookspecs",
     "load_result": "frame",
     "to_dataframe": "frame",
+    "watched": "around",
 }
 
 __all__ = [
@@ -59,9 +63,11 @@ __all__ = [
     "Device",
     "DeviceTimed",
     "KdbenchError",
+    "Observation",
     "Option",
     "Pipelined",
     "Placement",
+    "Resident",
     "Runner",
     "Session",
     "Student",
@@ -72,6 +78,7 @@ __all__ = [
     "hookimpl",
     "load_result",
     "to_dataframe",
+    "watched",
 ]
 
 

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from kdbench.errors import ContractError
+from kdbench.transfer import HOST, Transfer
 
 if TYPE_CHECKING:
     from kdbench.spec import Array, Pipelined, Precision, Runner, TensorSpec
@@ -126,18 +127,24 @@ def check_outputs(outputs: object, specs: Sequence[TensorSpec], batch: int) -> t
 
 
 def infer(
-    runner: Runner, inputs: Sequence[Array], specs: Sequence[TensorSpec], batch: int, images: int
+    runner: Runner,
+    inputs: Sequence[Array],
+    specs: Sequence[TensorSpec],
+    batch: int,
+    images: int,
+    transfer: Transfer = HOST,
 ) -> Array:
     """Run the first `images` of a split and collect the first output, `(images, classes)`, copied.
 
+    transfer: how each batch gets to the runner, and its answer back.
     Raises `ContractError` for outputs of another shape or dtype and for a runner that writes to its input.
     """
     subset = [array[:images] for array in inputs]
     logits = np.empty((images, *specs[0].shape), dtype=specs[0].dtype)
     for first, arrays in batches(subset, batch):
         before = tuple(array.copy() for array in arrays)
-        outputs = check_outputs(runner(arrays), specs, batch)
-        _collect(logits, first, outputs[0])
+        answer = transfer.download(runner(transfer.upload(arrays)))
+        _collect(logits, first, check_outputs(answer, specs, batch)[0])
         _unwritten(before, arrays)
     return logits
 
@@ -149,11 +156,12 @@ def infer_pipelined(
     batch: int,
     images: int,
     depth: int,
+    transfer: Transfer = HOST,
 ) -> Array:
     """Do what `infer` does through `submit` and `wait`, with `depth` requests in flight."""
     subset = [array[:images] for array in inputs]
     logits = np.full((images, *specs[0].shape), np.nan, dtype=specs[0].dtype)
-    pending: dict[int, tuple[tuple[Array, ...], tuple[Array, ...]]] = {}
+    pending: dict[int, tuple[tuple[Array, ...], tuple[Array, ...], Any]] = {}
 
     def complete() -> None:
         completed = runner.wait()
@@ -162,14 +170,16 @@ def infer_pipelined(
         for tag, outputs in completed:
             if tag not in pending:
                 raise ContractError(f"wait() gave back tag {tag}, which was not in flight.", phase="run")
-            _collect(logits, tag, check_outputs(outputs, specs, batch)[0])
-            _unwritten(*pending.pop(tag))
+            _collect(logits, tag, check_outputs(transfer.download(outputs), specs, batch)[0])
+            before, arrays, _ = pending.pop(tag)
+            _unwritten(before, arrays)
 
     for first, arrays in batches(subset, batch):
         if len(pending) == depth:
             complete()
-        pending[first] = tuple(array.copy() for array in arrays), arrays
-        runner.submit(arrays, first)
+        before, entry = tuple(array.copy() for array in arrays), transfer.upload(arrays)
+        pending[first] = before, arrays, entry
+        runner.submit(entry, first)
     while pending:
         complete()
     return logits

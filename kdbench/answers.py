@@ -14,6 +14,9 @@ from kdbench.wire import decode, encode
 
 HINT = "docs/hooks.md says what each hook promises."
 
+LARGEST_BYTES = 256 << 10
+"""What a hook answers as data is a description, not a place for files: it stands in tables and results."""
+
 Noun = TypeVar("Noun")
 
 
@@ -33,7 +36,11 @@ def kind_of(answer: object) -> str:
 def inert(name: str, phase: str, answer: Noun) -> Noun:
     """Pass on an answer that JSON carries unchanged to another process; ContractError otherwise."""
     with vouched(name, phase):
-        arrived = decode(encode(answer), type(answer))
+        text = encode(answer)
+        arrived = decode(text, type(answer))
+    if len(text) > LARGEST_BYTES:
+        size, most = len(text) >> 10, LARGEST_BYTES >> 10
+        raise broken(name, phase, f"its answer is {size} KiB of text, and at most {most} are taken")
     for field in fields(cast("Any", answer)):
         sent, got = getattr(answer, field.name), getattr(arrived, field.name)
         if sent != got:

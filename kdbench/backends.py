@@ -8,7 +8,7 @@ leaves here as a BackendError of that backend and phase.
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint
@@ -20,7 +20,8 @@ import pluggy
 from kdbench import hookspecs
 from kdbench.answers import HINT, availability_fault, broken, inert, info_faults, kind_of, promised, vouched
 from kdbench.discovery import GROUP, Source, nearest
-from kdbench.errors import BackendError, ContractError, KdbenchError
+from kdbench.errors import BackendError, ContractError, KdbenchError, ObserverError
+from kdbench.observing import guarded
 from kdbench.options import check_options as check_options
 from kdbench.spec import (
     API,
@@ -69,10 +70,18 @@ class Backend:
             raise broken(self.name, "probe", fault)
         return cast("Availability", answer)
 
-    def compile(self, student: Student, target: Target, workdir: Path) -> Artifact:
-        """Compile the student for a target; the artifact's files exist, in `workdir` or in the bundle."""
+    def compile(self, student: Student, target: Target, workdir: Path, shelf: Path | None = None) -> Artifact:
+        """Compile the student for a target; the artifact's files exist, in `workdir` or in the bundle.
+
+        shelf: a folder that outlives the call, or None.
+        """
         answer = _call(
-            self.name, self._hooks.kdbench_compile, student=student, target=target, workdir=workdir
+            self.name,
+            self._hooks.kdbench_compile,
+            student=student,
+            target=target,
+            workdir=workdir,
+            shelf=shelf,
         )
         artifact = inert(self.name, "compile", promised(self.name, "compile", answer, Artifact))
         with vouched(self.name, "compile"):
@@ -103,7 +112,7 @@ class Backend:
         return cast("Runner", runner)
 
 
-def load_plugin(source: Source, observers: Sequence[object] = ()) -> Backend:
+def load_plugin(source: Source, observers: Mapping[str, object] | None = None) -> Backend:
     """Import the plugin that a source names, and connect it.
 
     Runs the plugin's code: for worker processes only. Raises BackendError of the phase `import` for
@@ -114,20 +123,17 @@ def load_plugin(source: Source, observers: Sequence[object] = ()) -> Backend:
     return connect(source.name, plugin, observers)
 
 
-def connect(name: str, plugin: object, observers: Sequence[object] = ()) -> Backend:
+def connect(name: str, plugin: object, observers: Mapping[str, object] | None = None) -> Backend:
     """Make a backend of a plugin: any object, such as a module, with the five hooks as attributes.
 
-    observers: objects whose `hookimpl(wrapper=True)` see, and may change, each call of those hooks.
+    observers: by name, objects whose `hookimpl(wrapper=True)` see each call of those hooks.
     Raises ContractError for a hook that is missing, misspelt or has an argument that is not
-    specified, for another API number, and for a description that is not sound.
+    specified, for another API number, and for a description that is not sound; ObserverError for an observer
+    of which such a thing is true.
     """
-    manager = pluggy.PluginManager(hookspecs.PROJECT)
-    manager.add_hookspecs(hookspecs)
-    for number, observer in enumerate(observers):
-        label = f"observer {number} of {name}"
-        _register(manager, observer, label)
-        if answering := _answered(manager, observer):
-            raise broken(label, "import", f"it answers {', '.join(answering)}, and may only wrap")
+    manager = _manager()
+    for label, observer in (observers or {}).items():
+        manager.register(_Guards(**_wrappers(label, observer)), name=f"observer {label}")
     _register(manager, plugin, name)
     if missing := [hook for hook in HOOKS if hook not in _answered(manager, plugin)]:
         unmarked = [hook for hook in missing if callable(getattr(plugin, hook, None))]
@@ -137,6 +143,38 @@ def connect(name: str, plugin: object, observers: Sequence[object] = ()) -> Back
             phase="import",
         )
     return Backend(name, _describe(name, manager.hook), manager.hook)
+
+
+class _Guards:
+    """The guarded wrappers of an observer, for pluggy."""
+
+    def __init__(self, **wrappers: Any) -> None:
+        vars(self).update(wrappers)
+
+
+def _manager() -> pluggy.PluginManager:
+    manager = pluggy.PluginManager(hookspecs.PROJECT)
+    manager.add_hookspecs(hookspecs)
+    return manager
+
+
+def _wrappers(name: str, observer: object) -> dict[str, Any]:
+    """Give the wrappers of an observer by hook, guarded, once pluggy has found nothing wrong with them."""
+    manager, label = _manager(), f"the observer {name}"
+    try:
+        _register(manager, observer, label)
+        found = {
+            caller.name: impl
+            for caller in manager.get_hookcallers(observer) or ()
+            for impl in caller.get_hookimpls()
+        }
+        # pluggy's older kind of wrapper, hookwrapper=True, is sent something else than the answer.
+        if answering := [hook for hook, impl in found.items() if not impl.wrapper]:
+            raise broken(label, "import", f"it answers {', '.join(answering)}, and may only wrap")
+    except BackendError as fault:
+        told = fault.message[:1].upper() + fault.message[1:]
+        raise ObserverError(told, hint=fault.hint, phase="observe") from fault
+    return {hook: guarded(name, hook, impl.function) for hook, impl in found.items()}
 
 
 def _register(manager: pluggy.PluginManager, plugin: object, name: str) -> None:

@@ -167,7 +167,7 @@ def _facts(site: Site, timed: Timed) -> dict[str, Any]:
 
 
 def _visit(
-    site: Site, members: Sequence[Member], member: Member, batch: int, place: Mapping[str, int]
+    site: Site, members: Sequence[Member], member: Member, batch: int, place: Mapping[str, Any]
 ) -> list[Slice]:
     """Let one worker run for a slice while all others stand."""
     found: list[Slice] = []
@@ -196,7 +196,7 @@ def _collect(
         yield Samples(cell=cell, block=block, kind="tail" if kind == "tail" else "slices", **facts)
 
 
-def _window(site: Site, member: Member, batch: int, place: Mapping[str, int]) -> list[Window]:
+def _window(site: Site, member: Member, batch: int, place: Mapping[str, Any]) -> list[Window]:
     """Let one worker keep its queue full for a window while all others stand."""
     found: list[Window] = []
     cell = member.cells[batch]

@@ -96,6 +96,19 @@ def find(folder: Path, name: str) -> tuple[Entry, Path] | None:
     return None
 
 
+def shelf(folder: Path, name: str) -> Path:
+    """Give a folder that outlives compilations, made for this user alone where it is missing.
+
+    Raises UsageError when it cannot be made.
+    """
+    home = folder / "shelves" / name
+    try:
+        home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as fault:
+        raise _unusable(folder, fault) from fault
+    return home
+
+
 @contextlib.contextmanager
 def draft(folder: Path, shelf: str = "artifacts") -> Iterator[Path]:
     """Give an empty folder on a shelf of the cache to work in, gone afterwards unless it was given a name.

@@ -52,20 +52,32 @@ KNOWN: Mapping[str, Known] = MappingProxyType(
             needs="any CPU",
             checkout="plugins/kdbench-torch[runtime]",
         ),
-        "executorch": Known(title="ExecuTorch", packages="executorch", needs="any CPU"),
-        "litert": Known(title="LiteRT", packages="ai-edge-litert", needs="any CPU"),
-        "ncnn": Known(title="ncnn", packages="ncnn", needs="any CPU"),
+        "executorch": Known(
+            title="ExecuTorch",
+            packages="executorch",
+            needs="any CPU",
+            checkout="plugins/kdbench-executorch[compile]",
+        ),
+        "litert": Known(
+            title="LiteRT",
+            packages="ai-edge-litert",
+            needs="any CPU",
+            checkout="plugins/kdbench-litert[convert]",
+        ),
+        "ncnn": Known(
+            title="ncnn", packages="ncnn", needs="any CPU", checkout="plugins/kdbench-ncnn[convert]"
+        ),
         "onnxruntime-cuda": Known(
             title="ONNX Runtime, CUDA provider",
             packages="onnxruntime-gpu",
             needs="an NVIDIA GPU and an environment without the package onnxruntime",
-            checkout="plugins/kdbench-onnxruntime[gpu]",
+            checkout="plugins/kdbench-onnxruntime[cuda]",
         ),
         "onnxruntime-tensorrt": Known(
             title="ONNX Runtime, TensorRT provider",
             packages="onnxruntime-gpu 'tensorrt<11'",
             needs="an NVIDIA GPU and an environment without the package onnxruntime",
-            checkout="plugins/kdbench-onnxruntime[gpu]",
+            checkout="plugins/kdbench-onnxruntime[cuda]",
         ),
         "tensorrt": Known(
             title="TensorRT",

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from kdbench import cache, cpu, protocol
 from kdbench.errors import BackendError
-from kdbench.job import Job
+from kdbench.job import Brought, Job
 from kdbench.ledger import Ledger
 from kdbench.member import Built
 from kdbench.orphans import orphans_adopted
@@ -29,6 +29,8 @@ def compile_jobs(
 ) -> dict[int, Built]:
     """Give the artifact of each job that has one; cells of a job that cannot be compiled are marked.
 
+    An artifact that was brought from elsewhere is taken as it is.
+
     folder: the user's cache, or an empty folder to compile anew. tell: called with what is being worked on.
     only: the jobs that are wanted, None for all.
     """
@@ -36,6 +38,9 @@ def compile_jobs(
     for index in range(len(plan.jobs)) if only is None else only:
         job = plan.jobs[index]
         if not any(ledger.alive(cell) for cell in job.cells.values()):
+            continue
+        if job.brought is not None:
+            built[index] = _brought(job.brought)
             continue
         name = artifact_key(job)
         cached = cache.find(folder, name)
@@ -72,6 +77,20 @@ def artifact_key(job: Job) -> str:
     )
 
 
+def _place(job: Job) -> str:
+    """Name what all artifacts of a backend on one device have in common."""
+    return cache.key(
+        {
+            "plugin": asdict(job.source),
+            "runtime": job.runtime_version,
+            "versions": dict(job.versions),
+            "device": asdict(job.device),
+            "cpu": cpu.describe()["model"],
+            "machine": platform.machine(),
+        }
+    )
+
+
 def _compile(plan: Plan, job: Job, name: str, ledger: Ledger, folder: Path, logs: Path) -> Built | None:
     limits, source = plan.profile.limits, job.source
     printed = logs / f"{job.label}-{job.target.scenario}-compile.log"
@@ -90,7 +109,12 @@ def _compile(plan: Plan, job: Job, name: str, ledger: Ledger, folder: Path, logs
     ):
         try:
             worker.ask(opening(source), protocol.Opened, "import", limits.describe_s)
-            request = protocol.Compile(student=job.student, target=job.target, workdir=workdir)
+            request = protocol.Compile(
+                student=job.student,
+                target=job.target,
+                workdir=workdir,
+                shelf=cache.shelf(folder, _place(job)),
+            )
             compiled = worker.ask(request, protocol.Compiled, "compile", limits.compile_s)
         except BackendError as fault:
             ledger.fail(job.cells.values(), fault, worker)
@@ -102,3 +126,10 @@ def _compile(plan: Plan, job: Job, name: str, ledger: Ledger, folder: Path, logs
 def _built(name: str, entry: cache.Entry, home: Path, *, cached: bool) -> Built:
     record = ArtifactRecord(key=name, bytes=entry.bytes, compile_s=round(entry.compile_s, 6), cached=cached)
     return Built(entry.artifact, home, record)
+
+
+def _brought(one: Brought) -> Built:
+    record = ArtifactRecord(
+        key=one.key, bytes=one.bytes, compile_s=one.compile_s, cached=False, origin="elsewhere"
+    )
+    return Built(one.artifact, one.home, record)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 
 import msgspec
 
@@ -56,12 +57,13 @@ def _enlist(site: Site, jobs: Sequence[int], place: str, only: int | None, ends:
             if site.ledger.alive(cell) and only in (None, batch)
         }
         if wanted and index in site.built:
-            worker = ends.enter_context(_worker(site, job, place))
+            worker = ends.enter_context(worker_of(site, job, place))
             members.append(Member(job, site.built[index], worker, wanted))
     return members
 
 
-def _worker(site: Site, job: Job, place: str) -> Worker:
+def worker_of(site: Site, job: Job, place: str) -> Worker:
+    """Start the worker of a job. place: told apart in the name of its log."""
     return Worker(
         job.source.name,
         site.logs / f"{job.label}-{job.target.scenario}-{place}.log",
@@ -75,15 +77,16 @@ def _worker(site: Site, job: Job, place: str) -> Worker:
 def _load(site: Site, members: Sequence[Member], what: str) -> None:
     """Connect the plugin in each worker and load its artifact."""
     timed = any(member.job.target.scenario == "latency" for member in members)
+    send_load = partial(_send_load, fellows=tuple(member.worker.pid for member in members))
     for ask in (_send_open, _receive_opened):
         _each(site, members, ask)
     if timed:
         for member in members:
             site.tell(f"{what}: {member.job.source.name}")
-            _each(site, [member], _send_load)
+            _each(site, [member], send_load)
             _each(site, [member], _receive_loaded)
     else:
-        for ask in (_send_load, _receive_loaded):
+        for ask in (send_load, _receive_loaded):
             _each(site, members, ask)
 
 
@@ -107,14 +110,20 @@ def _receive_opened(site: Site, member: Member) -> None:
     member.worker.receive(protocol.Opened, "import", site.plan.profile.limits.describe_s)
 
 
-def _send_load(site: Site, member: Member) -> None:
-    request = protocol.Load(
+def _send_load(site: Site, member: Member, fellows: tuple[int, ...]) -> None:
+    member.worker.send(loading(member, fellows), "load")
+
+
+def loading(member: Member, fellows: tuple[int, ...] = ()) -> protocol.Load:
+    """Make the request with which a worker loads its artifact. fellows: process ids of those beside it."""
+    return protocol.Load(
         student=member.job.student,
         target=member.job.target,
         artifact=member.built.artifact,
         workdir=member.built.workdir,
+        uuid=member.job.device.uuid,
+        fellows=fellows,
     )
-    member.worker.send(request, "load")
 
 
 def _receive_loaded(site: Site, member: Member) -> None:
@@ -128,6 +137,7 @@ def _receive_loaded(site: Site, member: Member) -> None:
         requested=job.target.device,
         device=placement.device,
         device_name=job.device.name,
+        uuid=job.device.uuid,
         precision=placement.precision,
         provider=placement.provider,
         threads=placement.threads,
@@ -161,7 +171,7 @@ def _make_ready(site: Site, member: Member) -> None:
     """Make the runner of each batch size, verify it and warm it up; then let the worker stand."""
     for batch, cell in list(member.cells.items()):
         with blamed(site, member, batch):
-            call_ns = _prepare(site, member, batch)
+            call_ns = prepare(site, member, batch)
             _verify(site, member, batch)
             _warm_up(site, member, batch)
             if member.job.target.scenario == "latency" and member.loaded is not None:
@@ -170,7 +180,8 @@ def _make_ready(site: Site, member: Member) -> None:
         member.worker.pause()
 
 
-def _prepare(site: Site, member: Member, batch: int) -> int:
+def prepare(site: Site, member: Member, batch: int) -> int:
+    """Make the runner of one batch size and call it once; give what that took, in nanoseconds."""
     plan = site.plan.profile.latency
     slice_plan = SlicePlan(
         slice_s=plan.slice_s,
@@ -216,15 +227,20 @@ def _verify(site: Site, member: Member, batch: int) -> None:
 
 
 def _warm_up(site: Site, member: Member, batch: int) -> None:
-    plan, cell = site.plan.profile.latency, member.cells[batch]
+    cell = member.cells[batch]
+    warmed = warm_up(site, member, batch)
+    before = site.ledger.records[cell].warm_up_settled
+    site.ledger.update(cell, warm_up_settled=warmed.settled and before is not False)
+
+
+def warm_up(site: Site, member: Member, batch: int) -> protocol.Warmed:
+    """Let a worker call one batch size until it is settled."""
+    plan = site.plan.profile.latency
     throughput = member.job.target.scenario == "throughput"
     # A throughput window is long and begins with a full queue of its own: it only needs to know the pace.
     at_least_s = min(plan.warm_up_s, PACE_S) if throughput else plan.warm_up_s
     request = protocol.WarmUp(batch=batch, at_least_s=at_least_s, at_most_s=plan.warm_up_max_s)
-    limit_s = site.limit_s + plan.warm_up_max_s
-    warmed = member.worker.ask(request, protocol.Warmed, "run", limit_s)
-    before = site.ledger.records[cell].warm_up_settled
-    site.ledger.update(cell, warm_up_settled=warmed.settled and before is not False)
+    return member.worker.ask(request, protocol.Warmed, "run", site.limit_s + plan.warm_up_max_s)
 
 
 def dismiss(site: Site, members: Sequence[Member]) -> None:

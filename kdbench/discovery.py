@@ -1,4 +1,4 @@
-"""Which backends are installed, read from packaging metadata alone; no plugin is imported here."""
+"""Which backends and observers are installed, by packaging metadata alone; no plugin is imported here."""
 
 from __future__ import annotations
 
@@ -22,13 +22,16 @@ from kdbench.spec import API, BackendInfo
 from kdbench.wire import decode, encode
 
 GROUP = "kdbench"
+OBSERVERS = "kdbench.observers"
+"""The groups of entry points that backends and observers stand in."""
+
 NAME_BYTES = 100
 """A file is named after a backend, and more than that: most systems end at 255."""
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where a backend comes from: the entry point `name = value` of one installed distribution.
+    """Where a backend or an observer comes from: the entry point `name = value` of one distribution.
 
     stamp: differs whenever the plugin's own source does, in an editable installation too.
     """
@@ -62,30 +65,31 @@ class Fault:
 
 
 def installed(
-    path: Sequence[str] | None = None, *, only: str | None = None
+    path: Sequence[str] | None = None, *, only: str | None = None, group: str = GROUP
 ) -> tuple[dict[str, Source], tuple[Fault, ...]]:
     """Find the installed backends by name, alphabetically, and what is wrong with the others.
 
-    path: folders to look in, as in `sys.path`, which is the default.
+    path: folders to look in, as in `sys.path`, which is the default. group: `OBSERVERS` for observers.
     only: names separated by commas; no other is looked at, and the empty text means none at all.
     A name that two distributions claim is a Fault and belongs to neither; so is one that logs and
     artifacts cannot be named after.
     """
-    claims, faults = _claims(path)
+    claims, faults = _claims(path, group)
+    kind = "observer" if group == OBSERVERS else "backend"
     wanted = set(claims) if only is None else {name.strip() for name in only.split(",") if name.strip()}
     found: dict[str, Source] = {}
     for name in sorted(wanted):
         match claims.get(name, []):
             case [source, *_] if not _fit(name):
                 reason = (
-                    f"{source} names its backend {name!r:.80}; a name is at most {NAME_BYTES} bytes of "
+                    f"{source} names its {kind} {name!r:.80}; a name is at most {NAME_BYTES} bytes of "
                     "printable text without '/', and does not begin with '.' or '-'."
                 )
                 faults.append(Fault(_tellable(name), "discover", reason))
             case [source]:
                 found[name] = source
             case []:
-                faults.append(Fault(name, "discover", f"No installed plugin provides the backend {name!r}."))
+                faults.append(Fault(name, "discover", f"No installed plugin provides the {kind} {name!r}."))
             case rivals:
                 named = " and ".join(map(str, rivals))
                 reason = f"{named} both claim the name {name!r}; uninstall all of them but one."
@@ -130,14 +134,14 @@ def nearest(name: str, names: Collection[str]) -> str | None:
     return spelt[close[0]] if close else None
 
 
-def _claims(path: Sequence[str] | None) -> tuple[dict[str, list[Source]], list[Fault]]:
+def _claims(path: Sequence[str] | None, group: str) -> tuple[dict[str, list[Source]], list[Fault]]:
     """Collect who claims which name; a distribution seen twice, as editable ones are, counts once."""
     claims: dict[str, list[Source]] = {}
     faults: list[Fault] = []
     seen: set[str] = set()
     for distribution in distributions() if path is None else distributions(path=list(path)):
         try:
-            sources = _sources(distribution, path)
+            sources = _sources(distribution, path, group)
         # Whatever importlib.metadata trips over in one damaged installation must not hide the others.
         except Exception as error:
             where = distribution.locate_file("")
@@ -151,12 +155,12 @@ def _claims(path: Sequence[str] | None) -> tuple[dict[str, list[Source]], list[F
     return claims, faults
 
 
-def _sources(distribution: Distribution, path: Sequence[str] | None) -> list[Source]:
+def _sources(distribution: Distribution, path: Sequence[str] | None, group: str) -> list[Source]:
     return [
         Source(
             entry.name, entry.value, str(distribution.name), distribution.version, _stamp(entry.value, path)
         )
-        for entry in distribution.entry_points.select(group=GROUP)
+        for entry in distribution.entry_points.select(group=group)
     ]
 
 

@@ -14,7 +14,7 @@ import re
 import sys
 import time
 import warnings
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -36,8 +36,13 @@ MUST_AGREE = (
     *("kdbench", "host_hash", "python", "versions", "os", "variables", "settings"),
     *("cpu.model", "cpu.features", "cpu.logical", "cpu.affinity", "cpu.usable", "cpu.quota"),
     *("cpu.smt", "cpu.governor", "cpu.turbo", "memory.limit_bytes", "clock.source", "power.on_battery"),
+    *("gpus.name", "gpus.uuid", "gpus.driver", "gpus.cuda", "gpus.power_limit_w", "gpus.ecc", "gpus.mig"),
+    *("gpus.persistence", "gpus.compute_mode"),
 )
-"""Facts, or groups of them, in which two halves of one run must not differ."""
+"""Facts, or groups of them, in which two halves of one run must not differ; those of GPUs hold for each of
+them."""
+
+_NUMBER = re.compile(r"^gpus\.\d+\.")
 
 _SECRET = re.compile(r"TOKEN|SECRET|PASSW|CREDENTIAL|KEY$", re.IGNORECASE)
 _CONTAINERS = re.compile(r"docker|kubepods|containerd|libpod|crio|lxc")
@@ -54,13 +59,16 @@ _REASONS = {
 }
 
 
-def host(distributions: Iterable[str] = (), *, root: Path = ROOT) -> dict[str, Any]:
+def host(
+    distributions: Iterable[str] = (), *, gpus: Sequence[Mapping[str, Any]] = (), root: Path = ROOT
+) -> dict[str, Any]:
     """Give the facts of this host as plain JSON.
 
     distributions: whose versions are recorded beside those that kdbench itself computes with.
+    gpus: what `nvidia.facts` tells of those that count; without one there is no word of them.
     root: the folder that holds `proc` and `sys`.
     """
-    facts = {
+    facts: dict[str, Any] = {
         "kdbench": __version__,
         "host_hash": host_hash(),
         "python": _python(),
@@ -80,6 +88,8 @@ def host(distributions: Iterable[str] = (), *, root: Path = ROOT) -> dict[str, A
         "settings": _settings(root),
         "variables": variables(os.environ),
     }
+    if gpus:
+        facts["gpus"] = [dict(gpu) for gpu in gpus]
     facts["unknown"] = {
         path: _REASONS.get(path, "not told by this system") for path, fact in _leaves(facts) if fact is None
     }
@@ -124,9 +134,14 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> tuple[str, ..
     return tuple(
         f"{clean(path)} was {_shown(before, path)} and is {_shown(after, path)}"
         for path in dict.fromkeys([*before, *after])
-        if any(path == fact or path.startswith(f"{fact}.") for fact in MUST_AGREE)
-        and before.get(path) != after.get(path)
+        if must_agree(path) and before.get(path) != after.get(path)
     )
+
+
+def must_agree(path: str) -> bool:
+    """Tell whether the fact at a path, such as `cpu.model` or `gpus.0.driver`, is one of `MUST_AGREE`."""
+    path = _NUMBER.sub("gpus.", path)
+    return any(path == fact or path.startswith(f"{fact}.") for fact in MUST_AGREE)
 
 
 def variables(environ: Mapping[str, str]) -> dict[str, str]:
@@ -244,6 +259,9 @@ def _leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
     for key, value in tree.items():
         if isinstance(value, Mapping):
             yield from _leaves(value, f"{prefix}{key}.")
+        elif f"{prefix}{key}" == "gpus" and isinstance(value, list):
+            numbered = {str(number): gpu for number, gpu in enumerate(value)}
+            yield from _leaves(numbered, "gpus.")
         else:
             yield f"{prefix}{key}", value
 

@@ -6,6 +6,7 @@ KdbenchError            a sentence, a hint, an exit code; shown without a traceb
 ├─ ProfileError         2  a measurement plan that cannot be read, all its problems at once
 ├─ RecipeError          2  a distillation recipe that cannot be read
 ├─ StudentError         2  a bundle that is missing, altered or dangerous to open
+├─ ParcelError          2  a folder of artifacts that is missing, altered or dangerous to open
 ├─ ResultError          2  a result file or journal that cannot be read or written
 ├─ UnknownBackend       2  no such name, and the nearest one
 ├─ BackendUnavailable   3  asked for by name, and cannot run here
@@ -13,6 +14,7 @@ KdbenchError            a sentence, a hint, an exit code; shown without a traceb
 └─ BackendError         1  a plugin failed in one of its phases
    ├─ Unsupported       1  the plugin says that it cannot do this target: a row, not a fault
    ├─ ContractError     1  the plugin answered, but not what the hook promises
+   ├─ ObserverError     1  an observer failed, which is no fault of the backend that it watched
    └─ PhaseTimeout      1  the plugin did not answer within the time limit of the phase
 ```
 """
@@ -52,6 +54,10 @@ class StudentError(KdbenchError):
     """A student bundle that is missing, altered, or dangerous to open."""
 
 
+class ParcelError(KdbenchError):
+    """A folder of compiled artifacts that is missing, altered, or dangerous to open."""
+
+
 class ResultError(KdbenchError):
     """A result file or journal that cannot be read or written."""
 
@@ -88,6 +94,10 @@ class Unsupported(BackendError):
 
 class ContractError(BackendError):
     """The plugin answered, but not what the hook promises."""
+
+
+class ObserverError(BackendError):
+    """An observer failed, or broke its contract; the backend that it watched is not to blame."""
 
 
 class PhaseTimeout(BackendError):

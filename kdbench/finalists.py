@@ -17,6 +17,7 @@ def finalists(
 ) -> list[tuple[int, int]]:
     """Pair leader and runner-up of each group of a scenario that were in different cohorts, by job.
 
+    Two of unlike devices cannot meet, nor can two that a GPU has no room for at once.
     The journal up to the last block of `cohorts` decides who they are, and nothing behind it: neither
     their own blocks nor a failure since then. So a resumed run comes to the same pairs in the same order.
     """
@@ -31,6 +32,7 @@ def finalists(
     for lead in summarise(journal.fold(book, through=early)).leads:
         if lead.scenario == scenario and lead.runner_up is not None:
             first, second = sorted((home[lead.leader], home[lead.runner_up]))
-            if not any({first, second} <= set(cohort) for cohort in cohorts):
+            met = any({first, second} <= set(cohort) for cohort in cohorts)
+            if not met and plan.together(first, second):
                 pairs[first, second] = None
     return list(pairs)

@@ -7,11 +7,12 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from kdbench import __version__, environment, floors
+from kdbench import __version__, environment, floors, nvidia
 from kdbench.card import Card
 from kdbench.errors import ResultError
+from kdbench.manifest import Parcel
 from kdbench.plan import Plan
-from kdbench.records import Result, Run, Subject
+from kdbench.records import ParcelRecord, Result, Run, Subject
 from kdbench.request import Request, homeless, resolved
 from kdbench.spec import Student
 from kdbench.student import load_labels, read_card
@@ -29,6 +30,8 @@ def header(request: Request, planned: Plan) -> Result:
             kdbench=__version__,
             profile=msgspec.to_builtins(resolved(request, planned.profile, names)),
             notes=planned.notes,
+            room=dict(planned.room),
+            parcels=tuple(map(_parcel, request.parcels)),
         ),
         subject=subject(request.student, card),
         environment=_environment(planned),
@@ -78,6 +81,21 @@ def subject(student: Student, card: Card) -> Subject:
     )
 
 
+def _parcel(one: Parcel) -> ParcelRecord:
+    origin = one.manifest.origin
+    return ParcelRecord(
+        folder=homeless(str(one.root)),
+        sha256=one.sha256,
+        created_utc=origin.created_utc,
+        kdbench=origin.kdbench,
+        python=origin.python,
+        machine=origin.machine,
+        cpu=origin.cpu,
+    )
+
+
 def _environment(planned: Plan) -> dict[str, object]:
     here = [one.info for one in planned.jobs if one.python is None]
-    return environment.host({name for info in here for name in info.distributions})
+    used = {one.device.uuid for one in planned.jobs} - {""}
+    gpus = [one for one in nvidia.facts() if one.get("uuid") in used] if used else []
+    return environment.host({name for info in here for name in info.distributions}, gpus=gpus)

@@ -1,15 +1,20 @@
-"""The ring: distinct real inputs that take turns, in the runner's own memory where it has some."""
+"""The ring: distinct real inputs that take turns, where the timed call finds them.
+
+At the boundary `host` that is the runner's own memory where it allocates some, at the boundary `device` what
+its `upload` gave.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from kdbench.errors import ContractError
 from kdbench.measure import Ring
 from kdbench.spec import Allocating
+from kdbench.transfer import HOST, Transfer
 
 if TYPE_CHECKING:
     from kdbench.spec import Array, Runner, TensorSpec
@@ -20,6 +25,8 @@ ENTRIES = 64
 """One input that is always the same hides slow paths and feeds caches; this many distinct ones do not."""
 
 RING_BYTES = 64 << 20
+"""What a ring may take, on the host or on the device; `FEWEST` entries take turns whatever they take."""
+
 FEWEST = 4
 ALIGNMENT_BYTES = 64
 
@@ -30,25 +37,55 @@ def image_rows(entry: int, batch: int, images: int) -> Array:
     return (np.arange(batch) + entry * stride) % images
 
 
-def ring_of(runner: Runner, split: Sequence[Array], specs: Sequence[TensorSpec], batch: int) -> Ring:
+def ring_of(
+    runner: Runner,
+    split: Sequence[Array],
+    specs: Sequence[TensorSpec],
+    batch: int,
+    transfer: Transfer = HOST,
+) -> Ring:
     """Fill a ring with batches of the split and touch every byte of it.
 
     As many entries as fit in `RING_BYTES`, `ENTRIES` at most. Raises `ContractError` when the runner's
-    own memory is not what `Allocating` promises.
+    own memory is not what `Allocating` or `Resident` promises.
     """
-    images = len(split[0])
     entry_bytes = sum(batch * array[:1].nbytes for array in split)
     count = int(np.clip(RING_BYTES // entry_bytes, FEWEST, ENTRIES))
+    if transfer.boundary == "device":
+        return Ring(_uploaded(transfer, split, specs, batch, count))
     if isinstance(runner, Allocating):
         entries = runner.allocate_inputs(count)
         _check(entries, specs, batch, count)
     else:
-        entries = [tuple(_aligned((batch, *s.shape), s.dtype) for s in specs) for _ in range(count)]
+        entries = [_allocated(specs, batch) for _ in range(count)]
     for index, entry in enumerate(entries):
-        rows = image_rows(index, batch, images)
-        for array, source in zip(entry, split, strict=True):
-            array[...] = source[rows]
+        fill(entry, split, index)
     return Ring(entries)
+
+
+def fill(entry: Inputs, split: Sequence[Array], index: int) -> None:
+    """Put the images of entry `index` into host arrays."""
+    rows = image_rows(index, len(entry[0]), len(split[0]))
+    for array, source in zip(entry, split, strict=True):
+        array[...] = source[rows]
+
+
+def _uploaded(
+    transfer: Transfer, split: Sequence[Array], specs: Sequence[TensorSpec], batch: int, count: int
+) -> list[Any]:
+    """Upload every entry from the same host arrays, which are filled anew as soon as `upload` returns."""
+    staged = _allocated(specs, batch)
+    entries = []
+    for index in range(count):
+        fill(staged, split, index)
+        entries.append(transfer.upload(staged))
+    if len({id(entry) for entry in entries}) != count:
+        raise ContractError("upload() answered the same object twice.", phase="run")
+    return entries
+
+
+def _allocated(specs: Sequence[TensorSpec], batch: int) -> Inputs:
+    return tuple(_aligned((batch, *spec.shape), spec.dtype) for spec in specs)
 
 
 def _aligned(shape: tuple[int, ...], dtype: str) -> Array:

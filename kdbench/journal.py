@@ -45,7 +45,8 @@ class Entry(Record, frozen=True, omit_defaults=True, kw_only=True):
     """What was found out since the entry before.
 
     kind: `block` and `windows` say that `scenario` is finished for this block and cohort.
-    cells: new records of planned cells, by index into `Result.cells`; the last one holds.
+    added: cells that were planned on the way; they follow those that there are.
+    cells: new records of cells, by index into `Result.cells`; the last one holds.
     backends: new records; one of the same name is replaced.
     stages: name and duration in seconds of stages that came to their end.
     """
@@ -54,6 +55,7 @@ class Entry(Record, frozen=True, omit_defaults=True, kw_only=True):
     block: Count | None = None
     cohort: Count | None = None
     scenario: Scenario | None = None
+    added: tuple[CellRecord, ...] = ()
     cells: dict[int, CellRecord] = field(default_factory=dict)
     backends: tuple[BackendRecord, ...] = ()
     slices: tuple[Slice, ...] = ()
@@ -232,14 +234,15 @@ def _read(path: Path) -> _Contents:
             f"The journal {what} ends in its first line: nothing was measured yet.", hint="Start again."
         )
     planned = _header(lines[0], f"Line 1 of {what}")
-    entries = []
+    entries, count = [], len(planned.cells)
     for number, line in enumerate(lines[1:], start=2):
         entry = strict.decode(line, Entry, f"Line {number} of {what}")
+        count += len(entry.added)
         for index in entry.cells:
-            if index not in range(len(planned.cells)):
+            if index not in range(count):
                 raise ResultError(
                     f"Line {number} of {what} is inconsistent: it has cell {index}, and there are "
-                    f"{len(planned.cells)} cells."
+                    f"{count} cells."
                 )
         entries.append(entry)
     return _Contents(planned, entries, len(data) - len(torn))
@@ -263,6 +266,7 @@ def _fold(read: _Contents, path: Path) -> Result:
     cells = list(planned.cells)
     backends = {record.name: record for record in planned.backends}
     for entry in entries:
+        cells.extend(entry.added)
         for index, record in entry.cells.items():
             cells[index] = record
         backends |= {record.name: record for record in entry.backends}

@@ -2,31 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import cycle, islice
+from statistics import median
+from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from kdbench import accuracy, measure
 from kdbench.errors import BackendError, ContractError
-from kdbench.inputs import image_rows, ring_of
-from kdbench.spec import Pipelined, Runner, Session, Student, Target
+from kdbench.gpuwatch import GpuWatch
+from kdbench.inputs import fill, image_rows, ring_of
+from kdbench.spec import Boundary, DeviceTimed, Pipelined, Resident, Runner, Session, Student, Target
 from kdbench.student import Evaluation
+from kdbench.transfer import HOST, Transfer
 
 if TYPE_CHECKING:
     from kdbench.spec import Array
 
+DEVICE_CALLS = 5
+DEVICE_SHARE = 0.25
+"""Device time is the median of so many calls, or of as many as fit in this share of a slice, at least one."""
+
+LONGEST_NS = 1 << 60
+
 
 @dataclass
 class Lane:
-    """The runners of one batch size with their inputs, samples and expected outputs."""
+    """The runners of one batch size with their inputs, samples and expected outputs.
+
+    transfer: how inputs get to the first runner and its outputs back, for all that is not timed.
+    """
 
     batch: int
     depth: int
     plan: measure.SlicePlan
     runners: list[Runner]
     rings: list[measure.Ring]
+    transfer: Transfer = HOST
     samples: measure.Samples = field(default_factory=measure.Samples)
     call_ns: float = 1e6
     expected: Array | None = None
@@ -41,7 +57,8 @@ class Lane:
 class Loaded:
     """An open session with the data that it is checked and timed with, and a lane per batch size.
 
-    base_bytes: resident memory before the runtime was loaded, the data included.
+    base_bytes: resident memory before the runtime was loaded, the data included. gpu: looks at the GPU that
+    it computes on, or at none.
     """
 
     student: Student
@@ -50,6 +67,7 @@ class Loaded:
     evaluation: Evaluation
     base_bytes: int | None
     lanes: dict[int, Lane] = field(default_factory=dict)
+    gpu: GpuWatch = field(default_factory=GpuWatch)
 
 
 class phase:  # noqa: N801  # reads as a statement
@@ -73,21 +91,65 @@ class phase:  # noqa: N801  # reads as a statement
         raise BackendError(told, phase=self.name) from fault
 
 
+def transfer_of(runner: Runner, boundary: Boundary) -> Transfer:
+    """Tell how inputs get to a runner, and its outputs back.
+
+    Raises ContractError for a runner without that at the boundary `device`, which its backend declares.
+    """
+    if boundary == "host":
+        return HOST
+    lacking = [name for name in ("upload", "download") if not callable(getattr(runner, name, None))]
+    if not isinstance(runner, Resident) or lacking:
+        raise ContractError(
+            f"The backend declares the boundary {boundary}, and its runner lacks "
+            f"{'() and '.join(lacking)}().",
+            phase="run",
+        )
+    return Transfer(boundary, runner.upload, runner.download)
+
+
 def ring_for(loaded: Loaded, runner: Runner, batch: int) -> measure.Ring:
-    """Fill a ring for a runner with images of the evaluation split."""
+    """Fill a ring for a runner with images of the evaluation split, where its calls begin."""
+    transfer = transfer_of(runner, loaded.target.boundary)
     with phase("run"):
-        return ring_of(runner, loaded.evaluation.inputs, loaded.student.inputs, batch)
+        return ring_of(runner, loaded.evaluation.inputs, loaded.student.inputs, batch, transfer)
 
 
 def infer(lane: Lane, evaluation: Evaluation, outputs: Sequence[Any], images: int) -> Array:
     """Run the first `images` of the split as the lane is timed: blocking, or with its depth in flight."""
-    runner = lane.runner
+    runner, inputs, transfer = lane.runner, evaluation.inputs, lane.transfer
     if lane.depth > 1 and isinstance(runner, Pipelined):
-        return accuracy.infer_pipelined(runner, evaluation.inputs, outputs, lane.batch, images, lane.depth)
-    return accuracy.infer(runner, evaluation.inputs, outputs, lane.batch, images)
+        return accuracy.infer_pipelined(runner, inputs, outputs, lane.batch, images, lane.depth, transfer)
+    return accuracy.infer(runner, inputs, outputs, lane.batch, images, transfer)
 
 
-def compare_last(loaded: Loaded, lane: Lane, outputs: tuple[Array, ...]) -> None:
+def device_time(lane: Lane) -> float | None:
+    """Make a few calls of their own and give the median device time that the runner tells of them, in ns.
+
+    None where it tells none. The ring stays where it is. Raises ContractError for what is no time.
+    """
+    runner = lane.runner
+    if not isinstance(runner, DeviceTimed):
+        return None
+    told: list[int] = []
+    deadline = perf_counter_ns() + DEVICE_SHARE * lane.plan.slice_s * 1e9
+    for inputs in islice(cycle(lane.rings[0].entries), DEVICE_CALLS):
+        with phase("run"):
+            found = runner.device_ns(inputs)
+        if found is None:
+            return None
+        if not isinstance(found, int) or isinstance(found, bool) or not 0 < found < LONGEST_NS:
+            raise ContractError(
+                f"device_ns() answered {found!r}; whole nanoseconds above 0, or None, are promised.",
+                phase="run",
+            )
+        told.append(found)
+        if perf_counter_ns() >= deadline:
+            break
+    return median(told)
+
+
+def compare_last(loaded: Loaded, lane: Lane, outputs: Any) -> None:
     """Compare the last outputs of a timed loop with what the same images gave when they were checked.
 
     Raises ContractError for a buffer that was not ready, or holds another answer.
@@ -101,28 +163,41 @@ def refuse_cache(loaded: Loaded, lane: Lane) -> None:
     Raises ContractError when the answer is the one for the images that were there before: inputs take
     turns, so a runner that remembers them would seem fast and right.
     """
-    ring = lane.rings[0]
-    entry, other = ring.entries[ring.last or 1], ring.entries[0]
-    before = [array.copy() for array in entry]
-    try:
-        _fill(entry, other)
-        with phase("run"):
-            outputs = lane.runner(entry)
+    with phase("run"), _other_images(loaded, lane, lane.rings[0].last or 1) as entry:
+        outputs = lane.runner(entry)
         _compare(loaded, lane, outputs, image_rows(0, lane.batch, len(loaded.evaluation)))
-    finally:
-        _fill(entry, before)
 
 
-def _fill(entry: Sequence[Array], images: Sequence[Array]) -> None:
-    for array, source in zip(entry, images, strict=True):
-        array[...] = source
+@contextmanager
+def _other_images(loaded: Loaded, lane: Lane, index: int) -> Iterator[Any]:
+    """Give an entry of the ring that has the images of entry 0 meanwhile.
+
+    Memory of a device cannot be written from here. There, the entry is given up and another uploaded: an
+    allocator hands out what it got back, and what a runner knew by its address is another's.
+    """
+    ring, split = lane.rings[0], loaded.evaluation.inputs
+    if lane.transfer.boundary == "host":
+        try:
+            fill(ring.entries[index], split, 0)
+            yield ring.entries[index]
+        finally:
+            fill(ring.entries[index], split, index)
+        return
+    for images in (0, index):
+        staged = tuple(array[image_rows(images, lane.batch, len(array))] for array in split)
+        ring.put(index, None)
+        ring.put(index, lane.transfer.upload(staged))
+        if images == 0:
+            yield ring.entries[index]
 
 
-def _compare(loaded: Loaded, lane: Lane, outputs: object, rows: Array) -> None:
+def _compare(loaded: Loaded, lane: Lane, outputs: Any, rows: Array) -> None:
     if lane.expected is None:
         return
     known = rows < len(lane.expected)
-    answer = accuracy.check_outputs(outputs, loaded.student.outputs, lane.batch)[0][known]
+    with phase("run"):
+        arrays = lane.transfer.download(outputs)
+    answer = accuracy.check_outputs(arrays, loaded.student.outputs, lane.batch)[0][known]
     limit = accuracy.TOLERANCE[loaded.target.precision] * float(loaded.evaluation.logits.std())
     same = np.isclose(answer, lane.expected[rows[known]], rtol=0.0, atol=limit, equal_nan=True)
     if not bool(same.all()):

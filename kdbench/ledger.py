@@ -32,6 +32,11 @@ class Ledger:
         self.records[index] = structs.replace(self.records[index], **changes)
         self._changed.add(index)
 
+    def add(self, record: CellRecord) -> int:
+        """Take up a cell that was planned on the way, and give its index; the journal is told elsewhere."""
+        self.records.append(record)
+        return len(self.records) - 1
+
     def alive(self, index: int) -> bool:
         """Tell whether a cell is still to be measured: neither failed nor unsupported."""
         return self.records[index].status in ("measured", "invalid")
@@ -43,11 +48,15 @@ class Ledger:
             status = "unsupported"
         elif isinstance(fault, PhaseTimeout):
             status = "timed out"
-        kept = log.keep(worker.log, self._logs, fault) if worker and status != "unsupported" else ""
+        kept = self.keep_log(worker, fault) if worker and status != "unsupported" else ""
         for index in indices:
             self.update(
                 index, status=status, phase=fault.phase, reason=fault.message, fix=fault.hint, log=kept
             )
+
+    def keep_log(self, worker: Worker, fault: BackendError) -> str:
+        """Keep the log of a worker that failed; give the path of the copy, or nothing."""
+        return log.keep(worker.log, self._logs, fault)
 
     def first_output(self, index: int, load_ns: int, call_ns: int) -> None:
         """Add one block's times to the first output; cold is the first block's, warm the later ones'."""
@@ -55,13 +64,15 @@ class Ledger:
         before = record.first_output or FirstOutput()
         loads, calls = (*before.load_ns, load_ns), (*before.call_ns, call_ns)
         later = [load + call for load, call in zip(loads[1:], calls[1:], strict=True)]
+        brought = record.artifact is not None and record.artifact.origin == "elsewhere"
         compile_s = record.artifact.compile_s if record.artifact else 0.0
         self.update(
             index,
             first_output=FirstOutput(
                 load_ns=loads,
                 call_ns=calls,
-                cold_ns=round(compile_s * 1e9) + loads[0] + calls[0],
+                cold_ns=None if brought else round(compile_s * 1e9) + loads[0] + calls[0],
+                reason="compiled elsewhere" if brought else "",
                 warm_ns=round(median(later)) if later else None,
             ),
         )

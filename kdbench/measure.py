@@ -1,4 +1,4 @@
-"""Latency: the wall time of one blocking call, host arrays in to host arrays out.
+"""Latency: the wall time of one blocking call, from one side of the boundary to the other.
 
 The harness owns time: a plugin never times itself. The clock is a parameter, so that tests can lie.
 """
@@ -13,13 +13,14 @@ from dataclasses import dataclass
 from itertools import cycle, islice
 from time import perf_counter_ns
 from types import FunctionType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from kdbench.spec import Array, Runner
+    from kdbench.spec import Runner
 
-    Inputs = tuple[Array, ...]
-    Outputs = tuple[Array, ...]
+    # Host arrays, or at the boundary `device` what the runner's `upload` gave and its `download` takes.
+    Inputs = Any
+    Outputs = Any
 
 Clock = Callable[[], int]
 
@@ -51,6 +52,11 @@ class Ring:
         self.entries = tuple(entries)
         self.position = 0
         self._turns = cycle(self.entries)
+
+    def put(self, index: int, entry: Inputs) -> None:
+        """Put another entry in the place of one, which the ring then lets go."""
+        self.entries = (*self.entries[:index], entry, *self.entries[index + 1 :])
+        self._turns = cycle(self.entries[self.position :] + self.entries[: self.position])
 
     def take(self, count: int) -> Iterator[Inputs]:
         """Give the next `count` entries; they count as taken at once."""
@@ -216,18 +222,23 @@ def time_stretch(
     step_s: float,
     call_ns: float,
     clock: Clock = perf_counter_ns,
+    edge: Callable[[int], None] | None = None,
 ) -> StretchTimes:
     """Time calls without a break for `duration_s`, noting where each step of `step_s` begins.
 
     A call belongs to the step in which it begins; one that outlasts a step leaves the next ones empty.
+    edge: told the number of each step that begins, between two calls: what it does is in no call's time.
     """
     chunk = max(1, int(step_s * 1e9 / CHUNKS_A_SLICE / max(call_ns, 1.0)))
     steps: list[int] = []
     first = samples.count
     begin = now = clock()
     while now - begin < duration_s * 1e9:
+        known = len(steps)
         while now - begin >= len(steps) * step_s * 1e9:
             steps.append(samples.count - first)
+        if edge is not None and len(steps) > known:
+            edge(len(steps) - 1)
         outputs = time_calls(runner, ring, samples, chunk, clock)
         now = clock()
     return StretchTimes(samples.count - first, now - begin, tuple(steps), outputs)

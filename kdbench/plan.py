@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
-from kdbench import estimate
-from kdbench.discovery import nearest
+from kdbench import capacity, estimate, observers
+from kdbench.device import begins, meant
+from kdbench.discovery import Source, nearest
 from kdbench.environment import versions
 from kdbench.errors import BackendUnavailable, UsageError
 from kdbench.job import Job
@@ -24,7 +25,8 @@ class Plan:
     """What will be measured. `records` holds a CellRecord per cell, unsupported ones already marked.
 
     cpus: what workers are bound to, empty for no binding. stages: name and estimated seconds.
-    trial: the two sides, where the plan is that of a trial.
+    trial: the two sides, where the plan is that of a trial. room: by the UUID of a GPU, how many workers may
+    live on it at once, where that is fewer than alternate elsewhere. observers: that watch each cell.
     """
 
     student: Student
@@ -36,6 +38,8 @@ class Plan:
     stages: tuple[tuple[str, float], ...]
     notes: tuple[str, ...] = ()
     trial: Trial | None = None
+    room: Mapping[str, int] = field(default_factory=dict)
+    observers: tuple[Source, ...] = ()
 
     @property
     def rebuild(self) -> bool:
@@ -59,20 +63,32 @@ class Plan:
 
     def cohorts(self, scenario: Scenario) -> tuple[tuple[int, ...], ...]:
         """Give the jobs of a scenario, by index, as they live together in a block."""
-        return estimate.living(self.jobs, scenario)
+        return estimate.living(self.jobs, scenario, self.room)
+
+    def together(self, a: int, b: int) -> bool:
+        """Tell whether two jobs, by index, may live in one cohort: on one device, with room for both."""
+        home = self.jobs[a].physical
+        return home == self.jobs[b].physical and self.room.get(home, 2) > 1
 
 
-def plan(request: Request, found: Sequence[Found], usable: Sequence[int]) -> Plan:
+def plan(
+    request: Request,
+    found: Sequence[Found],
+    usable: Sequence[int],
+    free_bytes: Mapping[str, int] | None = None,
+    room: Mapping[str, int] | None = None,
+) -> Plan:
     """Make the plan. `usable` are the logical CPUs to compute on, one per physical core.
 
+    free_bytes: of the memory of GPUs, by UUID. room: that of the run that goes on, instead.
     Raises BackendUnavailable for a backend that was named and does not work here, UsageError for an
     option or a device that it does not have, or a teacher that the bundle does not keep. A precision, batch
     size or boundary that a backend or the student lacks is an unsupported cell.
     """
-    _refuse_unavailable(request, found)
+    refuse_unavailable(request.backends, found)
     _refuse_unknown_options(request, found)
     _refuse_missing_device(request, found)
-    threads, cpus = _threads(request.profile.plan.threads, usable)
+    threads, cpus = threads_and_cpus(request.profile.plan.threads, usable)
     records: list[CellRecord] = []
     jobs: list[Job] = []
     working = [one for one in found if isinstance(one.answer, Available) and one.fault is None]
@@ -81,24 +97,54 @@ def plan(request: Request, found: Sequence[Found], usable: Sequence[int]) -> Pla
         for one in working:
             for device, target in _targets(request, one, scenario, threads):
                 for network in measured:
-                    jobs += _job(request, one, device, target, network, working, records)
+                    jobs += job_of(request, one, device, target, network, working, records)
+    return assembled(request, found, jobs, records, cpus, free_bytes, room)
+
+
+def assembled(
+    request: Request,
+    found: Sequence[Found],
+    jobs: Sequence[Job],
+    records: Sequence[CellRecord],
+    cpus: Sequence[int],
+    free_bytes: Mapping[str, int] | None,
+    room: Mapping[str, int] | None,
+) -> Plan:
+    """Put a plan together of its jobs and the records of all cells: the blocks that fit, stages and notes."""
     budget_s, profile = request.budget_s, request.profile
+    room = capacity.room(jobs, profile, free_bytes or {}) if room is None else dict(room)
     if budget_s is not None:
-        profile = estimate.within(budget_s, profile, jobs)
-    stages = estimate.stages(profile, jobs)
+        profile = estimate.within(budget_s, profile, jobs, room)
+    stages = estimate.stages(profile, jobs, room)
     return Plan(
         student=request.student,
         profile=profile,
         backends=tuple(record(one) for one in found),
         records=tuple(records),
         jobs=tuple(jobs),
-        cpus=cpus,
+        cpus=tuple(cpus),
         stages=stages,
         notes=(
             *request.notes,
             *estimate.notes(budget_s, profile, sum(seconds for _, seconds in stages)),
+            *_notes(jobs, room),
         ),
+        room=room,
+        observers=observers.chosen(profile.observe.observers),
     )
+
+
+def _notes(jobs: Sequence[Job], room: Mapping[str, int]) -> Iterator[str]:
+    """Tell what alternates with what, where that is not everything."""
+    if len({job.physical for job in jobs}) > 1:
+        yield (
+            "Cells alternate within one device only; across devices they are compared by the medians of "
+            "their blocks, which is less sharp. `kdbench ab` alternates any two."
+        )
+    for uuid, count in room.items():
+        who = next(job.device for job in jobs if job.device.uuid == uuid)
+        few = "1 worker at a time: its cells cannot take turns" if count == 1 else f"{count} workers at once"
+        yield f"The free memory of {who.id} ({who.name}) has room for {few}."
 
 
 def _targets(
@@ -126,7 +172,7 @@ def _targets(
             )
 
 
-def _job(
+def job_of(
     request: Request,
     one: Found,
     device: Device,
@@ -189,7 +235,7 @@ def _record(cell: Cell, lacking: Lack | None) -> CellRecord:
 
 
 def _devices(request: Request, own: BackendPlan, answer: Available) -> tuple[Device, ...]:
-    """Pick the devices asked for, by id or by kind (`gpu` for `gpu.0`); without a wish, the default one."""
+    """Pick the devices asked for, by id, kind (`gpu` for `gpu.0`) or UUID; without a wish the default one."""
     wanted = request.devices or own.devices
     if not wanted:
         return answer.devices[:1]
@@ -197,12 +243,13 @@ def _devices(request: Request, own: BackendPlan, answer: Available) -> tuple[Dev
 
 
 def _meant(wish: str, device: Device) -> bool:
-    return wish in (device.id, device.id.split(":")[0].split(".")[0])
+    return meant(wish, device.id, device.uuid)
 
 
-def _refuse_unavailable(request: Request, found: Sequence[Found]) -> None:
+def refuse_unavailable(named: Sequence[str], found: Sequence[Found]) -> None:
+    """Raise BackendUnavailable for the first backend among those named that does not work here."""
     for one in found:
-        if one.name not in request.backends:
+        if one.name not in named:
             continue
         if isinstance(one.answer, Unavailable):
             raise BackendUnavailable(
@@ -225,7 +272,10 @@ def _refuse_unknown_options(request: Request, found: Sequence[Found]) -> None:
 
 
 def _refuse_missing_device(request: Request, found: Sequence[Found]) -> None:
-    """Refuse a backend named beside devices of which it has none, and a device that no backend has."""
+    """Refuse a backend named beside devices of which it has none, and a device that no backend has.
+
+    The beginning of a UUID must be that of one only.
+    """
     have = {
         one.name: _devices(request, BackendPlan(), one.answer)
         for one in found
@@ -233,6 +283,12 @@ def _refuse_missing_device(request: Request, found: Sequence[Found]) -> None:
     }
     lacking = [name for name in request.backends if name in have and not have[name]]
     here = [device for one in found if isinstance(one.answer, Available) for device in one.answer.devices]
+    for wish in request.devices:
+        several = sorted({device.uuid for device in here if begins(wish, device.uuid)})
+        if len(several) > 1:
+            raise UsageError(
+                f"The device {wish} may be any of {', '.join(several)}.", hint="Give more of its UUID."
+            )
     unknown = [wish for wish in request.devices if not any(_meant(wish, device) for device in here)]
     if request.devices and (lacking or unknown):
         who = f"The backend '{lacking[0]}' has no" if lacking else "No backend of this run has the"
@@ -242,7 +298,7 @@ def _refuse_missing_device(request: Request, found: Sequence[Found]) -> None:
         )
 
 
-def _threads(asked: int | str, usable: Sequence[int]) -> tuple[int | None, tuple[int, ...]]:
+def threads_and_cpus(asked: int | str, usable: Sequence[int]) -> tuple[int | None, tuple[int, ...]]:
     """Resolve the thread count and the CPUs: the last ones, as the first often serves interrupts."""
     if asked == "vendor":
         return None, ()

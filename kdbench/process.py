@@ -19,9 +19,10 @@ import msgspec
 import psutil
 
 from kdbench import cgroup, errors, log, protocol
-from kdbench.errors import BackendError, PhaseTimeout
+from kdbench.errors import BackendError, ContractError, PhaseTimeout
+from kdbench.seal import HINT
 from kdbench.usage import cpu_ns
-from kdbench.worker import Bonds
+from kdbench.worker import PIPE_LOST, Bonds
 
 THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
@@ -37,9 +38,11 @@ GLANCE_S = 0.25
 """A worker that takes longer to answer is looked at this often: is it alive, is it flooding its log?"""
 
 PATIENCE_S = 5.0
+ROUNDING_NS = 1_000
 LIMITED_BY = {
     "import": "describe",
     "discover": "describe",
+    "observe": "describe",
     "yardstick": "describe",
     "check": "run",
     "close": "run",
@@ -70,6 +73,7 @@ class Worker:
         self.paused = False
         self.idle_cpu_ns = 0
         self._ended = False
+        self._sent_ns = 0
         self._pipe, theirs = socket.socketpair()
         bonds = Bonds(parent=os.getpid(), cpus=tuple(cpus), memory_bytes=memory_bytes)
         command = [str(python or sys.executable), "-P", "-m", "kdbench.worker", str(theirs.fileno())]
@@ -116,7 +120,10 @@ class Worker:
         return self.receive(answer, phase, limit_s)
 
     def send(self, request: protocol.Request, phase: str) -> None:
-        """Send a request without waiting. Raises BackendError when the worker is gone."""
+        """Send a request without waiting. Raises BackendError when the worker is gone, or spoke unasked."""
+        if self._spoke():
+            raise self._unintelligible("it came before it was asked for", phase)
+        self._sent_ns = time.perf_counter_ns()
         try:
             protocol.send(self._pipe, request)
         except OSError:
@@ -144,7 +151,19 @@ class Worker:
             raise known(reply.message, hint=reply.hint, phase=reply.phase or phase)
         if not isinstance(reply, answer):
             raise self._unintelligible(f"a {type(reply).__name__} was not asked for", phase)
+        if told := displaced(reply, self._sent_ns, time.perf_counter_ns()):
+            self.kill()
+            raise ContractError(told, hint=HINT, phase=phase)
         return reply
+
+    def _spoke(self) -> bool:
+        """Tell whether there is something to read although nothing was asked; the pipe's end is nothing."""
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._pipe, selectors.EVENT_READ)
+            try:
+                return bool(selector.select(0)) and bool(self._pipe.recv(1, socket.MSG_PEEK))
+            except OSError:
+                return False
 
     def _wait(self, phase: str, limit_s: float) -> None:
         """Wait until there is something to read; a worker whose children keep its pipe open may be dead."""
@@ -241,7 +260,30 @@ class Worker:
             self.kill()
             return BackendError("The worker closed its pipe without an answer.", phase=phase)
         self.kill()
+        if code == PIPE_LOST:
+            return BackendError(
+                "It closed, or put something else in the place of, the socket by which its worker answers.",
+                hint="A plugin closes no file descriptor that it did not open.",
+                phase=phase,
+            )
         return BackendError(_ending(code, self.log), phase=phase)
+
+
+def displaced(reply: Any, sent_ns: int, received_ns: int) -> str:
+    """Say so if what was timed lies outside the time in which it was asked for; both have one clock."""
+    started_ns = getattr(reply, "started_ns", None)
+    if started_ns is None:
+        return ""
+    ended_ns = started_ns + getattr(reply, "settle_ns", 0) + getattr(reply, "duration_ns", 0)
+    if sent_ns <= started_ns and ended_ns <= received_ns + ROUNDING_NS:
+        return ""
+    early, late = (sent_ns - started_ns) / 1e6, (ended_ns - received_ns) / 1e6
+    where = (
+        f"begins {early:.3g} ms before it was asked for"
+        if early > 0
+        else f"ends {late:.3g} ms after it was told"
+    )
+    return f"Its worker's clock is not this machine's: what it timed {where}."
 
 
 def _environment(threads: int | None, *, foreign: bool) -> dict[str, str]:

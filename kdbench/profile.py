@@ -18,7 +18,7 @@ from msgspec import structs
 from kdbench.errors import ProfileError
 from kdbench.problems import nearest, problems, quote, read_toml, sentence
 from kdbench.sections import BackendPlan, Document, Phase, Profile as Profile
-from kdbench.spec import Precision, Scenario
+from kdbench.spec import Boundary, Precision, Scenario
 from kdbench.strict import clean
 
 MOST_TOLD = 20
@@ -58,10 +58,12 @@ def resolve(
     batches: tuple[int, ...] | None = None,
     scenarios: tuple[Scenario, ...] | None = None,
     threads: int | Literal["cores", "vendor"] | None = None,
+    boundary: Boundary | None = None,
     blocks: int | None = None,
     max_drop: float | Literal["resolution"] | None = None,
     with_teacher: bool | None = None,
     allow_fallback: bool | None = None,
+    observers: tuple[str, ...] | None = None,
     limits: Mapping[Phase, float] | None = None,
 ) -> Profile:
     """Put what a command line asks for in the place of what the profile says; None changes nothing.
@@ -76,6 +78,7 @@ def resolve(
         "batches": batches,
         "scenarios": scenarios,
         "threads": threads,
+        "boundary": boundary,
         "with_teacher": with_teacher,
         "allow_fallback": allow_fallback,
     }
@@ -85,6 +88,7 @@ def resolve(
         plan=_replace(profile.plan, plan),
         latency=_replace(profile.latency, {"blocks": blocks}),
         throughput=_replace(profile.throughput, {"blocks": blocks}),
+        observe=_replace(profile.observe, {"observers": observers}),
         accuracy=_replace(profile.accuracy, {"max_drop": max_drop}),
         limits=_replace(profile.limits, {f"{phase}_s": seconds for phase, seconds in (limits or {}).items()}),
     )
@@ -142,11 +146,26 @@ def _problems(document: Mapping[str, Any]) -> Iterator[str]:
     yield from single
     if single:
         return
-    latency = msgspec.convert(document, Document).latency
+    whole = msgspec.convert(document, Document)
+    latency = whole.latency
     if latency.warm_up_max_s < latency.warm_up_s:
         yield f"latency.warm_up_max_s must be at least latency.warm_up_s ({latency.warm_up_s:g})"
     if latency.calls_aim < latency.calls_min:
         yield f"latency.calls_aim must be at least latency.calls_min ({latency.calls_min})"
+    if whole.crossover.largest:
+        yield from _searched(whole)
+
+
+def _searched(whole: Document) -> Iterator[str]:
+    """Yield what does not go with a search for the batch sizes at which one overtakes another."""
+    if whole.crossover.largest < max(whole.plan.batches):
+        yield f"crossover.largest must be at least the largest of plan.batches ({max(whole.plan.batches)})"
+    if whole.tail.duration_s:
+        yield "tail.duration_s must be 0 where crossover.largest is set: a search has no stretches"
+    if whole.memory.measure:
+        yield "memory.measure must be false where crossover.largest is set: a search measures speed alone"
+    if whole.observe.observers:
+        yield "observe.observers must be empty where crossover.largest is set: a search is not observed"
 
 
 def _refusal(what: str, found: list[str]) -> ProfileError:

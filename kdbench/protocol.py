@@ -16,6 +16,7 @@ from msgspec import Struct
 from kdbench.measure import SlicePlan
 from kdbench.reply import (
     NUMBER as NUMBER,
+    Called as Called,
     Checked as Checked,
     Closed as Closed,
     Collected as Collected,
@@ -26,6 +27,7 @@ from kdbench.reply import (
     Gauged as Gauged,
     Loaded as Loaded,
     Measured as Measured,
+    Observing as Observing,
     Opened as Opened,
     Prepared as Prepared,
     Probed as Probed,
@@ -36,7 +38,7 @@ from kdbench.reply import (
     Warmed as Warmed,
     Windowed as Windowed,
 )
-from kdbench.spec import Student, Target
+from kdbench.spec import Observation, Student, Target
 
 LARGEST_BYTES = 256 << 20
 _LENGTH = struct.Struct("!I")
@@ -48,6 +50,17 @@ class Discover(Struct, frozen=True, kw_only=True, tag=True):
 
 class TimeYardstick(Struct, frozen=True, kw_only=True, tag=True):
     """Time the fixed piece of work; answered by `Gauged`. Needs no plugin."""
+
+
+class Observe(Struct, frozen=True, kw_only=True, tag=True):
+    """Import the observer behind an entry point, for one cell; answered by `Observing`.
+
+    It comes before `Open`: the observer then sees the backend's import too.
+    """
+
+    name: str
+    value: str
+    observation: Observation
 
 
 class Open(Struct, frozen=True, kw_only=True, tag=True):
@@ -64,20 +77,27 @@ class Probe(Struct, frozen=True, kw_only=True, tag=True):
 
 
 class Compile(Struct, frozen=True, kw_only=True, tag=True):
-    """Compile a student into `workdir`; answered by `Compiled`."""
+    """Compile a student into `workdir`, with a `shelf` that outlives it; answered by `Compiled`."""
 
     student: Student
     target: Target
     workdir: Path
+    shelf: Path | None = None
 
 
 class Load(Struct, frozen=True, kw_only=True, tag=True):
-    """Open an artifact; answered by `Loaded`. `artifact` is the JSON that `Compiled` held."""
+    """Open an artifact; answered by `Loaded`. `artifact` is the JSON that `Compiled` held.
+
+    uuid: of the GPU that it will compute on, which is then watched. fellows: process ids of the workers that
+    live beside this one: they are nobody's disturbance.
+    """
 
     student: Student
     target: Target
     artifact: str
     workdir: Path
+    uuid: str = ""
+    fellows: tuple[int, ...] = ()
 
 
 class Prepare(Struct, frozen=True, kw_only=True, tag=True):
@@ -101,6 +121,13 @@ class WarmUp(Struct, frozen=True, kw_only=True, tag=True):
     batch: int
     at_least_s: float
     at_most_s: float
+
+
+class MakeCalls(Struct, frozen=True, kw_only=True, tag=True):
+    """Make so many calls, one after the other, and time none; answered by `Called`."""
+
+    batch: int
+    calls: int
 
 
 class TimeSlice(Struct, frozen=True, kw_only=True, tag=True):
@@ -150,6 +177,7 @@ class Close(Struct, frozen=True, kw_only=True, tag=True):
 Request = (
     Discover
     | TimeYardstick
+    | Observe
     | Open
     | Probe
     | Compile
@@ -157,6 +185,7 @@ Request = (
     | Prepare
     | Check
     | WarmUp
+    | MakeCalls
     | TimeSlice
     | Collect
     | FindDepth

@@ -3,6 +3,10 @@
 The machine's speed wanders, for all cells alike. Two slices a tenth of a second apart met nearly the
 same speed, so their ratio is far steadier than either. Each block gives one estimate, and the interval comes
 from the blocks alone: calls and slices within a block are no replications.
+
+Cells alternate within one device only. Two of unlike devices, a CPU and a GPU, never met, and nothing links
+them: they are compared by the medians of their blocks, which is told, for nothing cancels what happened in
+between.
 """
 
 from __future__ import annotations
@@ -10,15 +14,16 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections import defaultdict
-from collections.abc import Callable, Collection, Container, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from statistics import fmean, median, mode
 from typing import Any
 
 from msgspec.structs import replace
 
 from kdbench import stats
-from kdbench.records import Gain, Lead, Result, Slice, Summary, Window
+from kdbench.device import physical
+from kdbench.records import CellRecord, Gain, Lead, Result, Slice, Summary, Window
 from kdbench.spec import Group, Scenario
 
 Moment = tuple[int, int, int]
@@ -32,11 +37,13 @@ Timed = dict[Scenario, dict[int, list[Any]]]
 class Costs:
     """The logarithm of what each cell cost at each moment; lower is better in both scenarios.
 
-    combine: how the log ratios of one block become its estimate.
+    combine: how the log ratios of one block become its estimate. homes: the physical device of each
+    cell; none where all have the same.
     """
 
     at: dict[int, dict[Moment, list[float]]]
     combine: Callable[[list[float]], float]
+    homes: Mapping[int, str] = field(default_factory=dict)
 
     def direct(self, a: int, b: int) -> dict[int, float]:
         """Give log(a / b) for each block in which both were visited in the same round of one cohort."""
@@ -50,24 +57,57 @@ class Costs:
         """Give log(a / b) for each block that allows it, through an anchor where they never met.
 
         Cells of different cohorts are linked by those in both: log(a / anchor) less log(b / anchor), the
-        median over anchors.
+        median over anchors. Cells of unlike devices have no anchor: each block's own figures are compared.
         """
         met = self.direct(a, b)
         missing = (self._blocks(a) & self._blocks(b)) - met.keys()
         if not missing:
             return met
+        if not self.alike(a, b):
+            ours, theirs = self._levels(a), self._levels(b)
+            return met | {block: ours[block] - theirs[block] for block in missing}
         links: dict[int, list[float]] = defaultdict(list)
         for anchor in self.at.keys() - {a, b}:
-            ours, theirs = self.direct(a, anchor), self.direct(b, anchor)
-            for block in missing & ours.keys() & theirs.keys():
-                links[block].append(ours[block] - theirs[block])
+            if not self.alike(anchor, a):
+                continue  # whoever met it elsewhere met another device
+            mine, its = self.direct(a, anchor), self.direct(b, anchor)
+            for block in missing & mine.keys() & its.keys():
+                links[block].append(mine[block] - its[block])
         return met | {block: median(found) for block, found in links.items()}
+
+    def alike(self, a: int, b: int) -> bool:
+        """Tell whether two cells run on one physical device, so that they can be alternated."""
+        return self.homes.get(a) == self.homes.get(b)
+
+    def alternated(self, a: int, b: int) -> bool:
+        """Tell whether an estimate of two cells rests on visits that took turns, if it rests on any."""
+        return self.alike(a, b) or bool(self.direct(a, b))
 
     def _blocks(self, cell: int) -> set[int]:
         return {block for block, _, _ in self.at.get(cell, {})}
 
+    def _levels(self, cell: int) -> dict[int, float]:
+        """Give the logarithm of what a cell cost in each block, over all its visits there."""
+        blocks: dict[int, list[float]] = defaultdict(list)
+        for (block, _, _), costs in self.at[cell].items():
+            blocks[block] += costs
+        return {block: self.combine(costs) for block, costs in blocks.items()}
 
-def latency_costs(slices: Iterable[Slice], cells: Container[int], statistic: str = "median_ns") -> Costs:
+
+def homes(records: Sequence[CellRecord]) -> dict[int, str]:
+    """Give the physical device of each cell, by its index."""
+    return {
+        index: physical(one.cell.device, one.placement.uuid if one.placement else "")
+        for index, one in enumerate(records)
+    }
+
+
+def latency_costs(
+    slices: Iterable[Slice],
+    cells: Container[int],
+    statistic: str = "median_ns",
+    homes: Mapping[int, str] | None = None,
+) -> Costs:
     """Arrange the slices of `cells`; of a block's log ratios the median counts.
 
     A shared machine jumps now and then between two slices: the median is much steadier than the mean.
@@ -77,10 +117,12 @@ def latency_costs(slices: Iterable[Slice], cells: Container[int], statistic: str
         if one.cell in cells:
             cost = math.log(max(1.0, getattr(one, statistic)))
             at[one.cell][one.block, one.cohort, one.round].append(cost)
-    return Costs(at, median)
+    return Costs(at, median, homes or {})
 
 
-def throughput_costs(windows: Iterable[Window], cells: Container[int]) -> Costs:
+def throughput_costs(
+    windows: Iterable[Window], cells: Container[int], homes: Mapping[int, str] | None = None
+) -> Costs:
     """Arrange the windows of `cells` as time per image, each at its own depth; the mean log ratio counts."""
     by_cell: dict[int, list[Window]] = defaultdict(list)
     for one in windows:
@@ -89,7 +131,7 @@ def throughput_costs(windows: Iterable[Window], cells: Container[int]) -> Costs:
     for cell in by_cell:
         for one in at_settled_depth(by_cell[cell]) if cell in cells else ():
             at[cell][one.block, one.cohort, one.round].append(-math.log(images_per_s(one)))
-    return Costs(at, fmean)
+    return Costs(at, fmean, homes or {})
 
 
 def images_per_s(window: Window) -> float:
@@ -113,8 +155,8 @@ def pair(costs: Costs, a: int, b: int, confidence: float = stats.CONFIDENCE) -> 
 def costs_of(result: Result, scenario: Scenario, cells: Container[int]) -> Costs:
     """Arrange what `result` holds of these cells of one group."""
     if scenario == "latency":
-        return latency_costs(result.slices, cells)
-    return throughput_costs(result.windows, cells)
+        return latency_costs(result.slices, cells, homes=homes(result.cells))
+    return throughput_costs(result.windows, cells, homes(result.cells))
 
 
 def _timed(result: Result) -> Timed:
@@ -127,9 +169,11 @@ def _timed(result: Result) -> Timed:
     return timed
 
 
-def _costs(timed: Timed, scenario: Scenario, cells: Collection[int]) -> Costs:
+def _costs(timed: Timed, scenario: Scenario, cells: Collection[int], places: Mapping[int, str]) -> Costs:
     own = [one for cell in cells for one in timed[scenario].get(cell, ())]
-    return latency_costs(own, cells) if scenario == "latency" else throughput_costs(own, cells)
+    if scenario == "latency":
+        return latency_costs(own, cells, homes=places)
+    return throughput_costs(own, cells, places)
 
 
 def leads(result: Result) -> tuple[Lead, ...]:
@@ -137,9 +181,9 @@ def leads(result: Result) -> tuple[Lead, ...]:
 
     Needs `summary` and `eligible` of the cells. Teachers are there to be compared with their students only.
     """
-    timed = _timed(result)
+    timed, places = _timed(result), homes(result.cells)
     return tuple(
-        _lead(result, group, cells, timed)
+        _lead(result, group, cells, _costs(timed, group.scenario, set(cells), places))
         for group, cells in _eligible(result).items()
         if group.network == "student"
     )
@@ -152,12 +196,12 @@ def gains(result: Result) -> tuple[Gain, ...]:
     """
     groups = _eligible(result)
     students = {result.cells[index].cell: index for cells in groups.values() for index in cells}
-    found, timed = [], _timed(result)
+    found, timed, places = [], _timed(result), homes(result.cells)
     for group, teachers in groups.items():
         if group.network == "student":
             continue
         fellows = groups.get(dataclasses.replace(group, network="student"), [])
-        costs = _costs(timed, group.scenario, {*teachers, *fellows})
+        costs = _costs(timed, group.scenario, {*teachers, *fellows}, places)
         for teacher in teachers:
             student = students.get(dataclasses.replace(result.cells[teacher].cell, network="student"))
             if student is not None:
@@ -187,7 +231,7 @@ def _gain(result: Result, costs: Costs, student: int, teacher: int) -> Gain:
     )
 
 
-def _lead(result: Result, group: Group, cells: Sequence[int], timed: Timed) -> Lead:
+def _lead(result: Result, group: Group, cells: Sequence[int], costs: Costs) -> Lead:
     """Find the leader of one group and the runner-up.
 
     The leader is the cell whose worst pair estimate is best. It is chosen by the very data that then judge
@@ -199,7 +243,6 @@ def _lead(result: Result, group: Group, cells: Sequence[int], timed: Timed) -> L
     else the closest of all.
     """
     confidence = 1 - 2 * (1 - stats.CONFIDENCE) / max(2, len(cells))
-    costs = _costs(timed, group.scenario, set(cells))
 
     def behind(cell: int, other: int) -> stats.Interval:
         return pair(costs, cell, other, confidence) or _by_summary(result, cell, other)
@@ -222,6 +265,7 @@ def _lead(result: Result, group: Group, cells: Sequence[int], timed: Timed) -> L
         low=math.exp(gap.low) if known else None,
         high=math.exp(gap.high) if known else None,
         blocks=gap.blocks,
+        alternated=costs.alternated(leader, runner_up),
         detectable=math.expm1(gap.half) if known else None,
     )
 

@@ -36,6 +36,13 @@ class Slice(Record, frozen=True, kw_only=True):
     the mean over them (in clock ticks, usually 10 ms). throttled_ns: time for which the control group was
     kept from running.
     first_ns: the first timed call. clock_mhz, temperature_c: read just after the slice.
+    device_ns: what the device's own clock tells of a call, the median of a few calls made after the slice; no
+    latency.
+    gpu_clock_mhz (of its SMs), gpu_memory_clock_mhz, gpu_temperature_c, gpu_power_w, gpu_throttle,
+    gpu_foreign: of the GPU that computes, read just after the slice. gpu_throttle: what lowers its clock, by
+    name, empty for nothing. gpu_throttled_ns: for how long power or heat held it back meanwhile, the longer
+    of the two. gpu_foreign: other processes that have a context on it. gpu_pcie_generation, gpu_pcie_width:
+    of its link, under load. gpu_settled: whether its clock had settled before calls counted.
     """
 
     cell: Count
@@ -65,6 +72,17 @@ class Slice(Record, frozen=True, kw_only=True):
     first_ns: Nanoseconds | None = None
     clock_mhz: float | None = None
     temperature_c: float | None = None
+    device_ns: Estimate | None = None
+    gpu_clock_mhz: float | None = None
+    gpu_memory_clock_mhz: float | None = None
+    gpu_temperature_c: float | None = None
+    gpu_power_w: float | None = None
+    gpu_throttle: tuple[str, ...] | None = None
+    gpu_throttled_ns: Nanoseconds | None = None
+    gpu_foreign: Count | None = None
+    gpu_pcie_generation: Count | None = None
+    gpu_pcie_width: Count | None = None
+    gpu_settled: bool | None = None
 
 
 class Samples(Record, frozen=True, kw_only=True):
@@ -86,7 +104,10 @@ class Samples(Record, frozen=True, kw_only=True):
 
 
 class Window(Record, frozen=True, kw_only=True):
-    """One throughput window with the queue kept full at `depth`: images completed in `duration_ns`."""
+    """One throughput window with the queue kept full at `depth`: images completed in `duration_ns`.
+
+    gpu_…: as of a slice, read just after the window.
+    """
 
     cell: Count
     block: Count
@@ -97,12 +118,26 @@ class Window(Record, frozen=True, kw_only=True):
     duration_ns: Nanoseconds
     images: Count
     cpu_ns: Nanoseconds = 0
+    gpu_clock_mhz: float | None = None
+    gpu_memory_clock_mhz: float | None = None
+    gpu_temperature_c: float | None = None
+    gpu_power_w: float | None = None
+    gpu_throttle: tuple[str, ...] | None = None
+    gpu_throttled_ns: Nanoseconds | None = None
+    gpu_foreign: Count | None = None
+    gpu_pcie_generation: Count | None = None
+    gpu_pcie_width: Count | None = None
+    gpu_settled: bool | None = None
 
 
 class Stretch(Record, frozen=True, kw_only=True):
     """One uninterrupted stretch of timed calls of a cell that runs alone: where tails and heat show.
 
     step_s: width of a step; medians_ns: the median of each step in order, None for a step without a call.
+    gpu_clocks_mhz, gpu_temperatures_c: of the GPU's SMs at the end of each step, read between two calls and
+    in no call's time; None where a call outlasted the step. gpu_read_ns: what such a reading took, their
+    median. gpu_throttle: what lowered the clock at any of them. gpu_throttled_ns, gpu_foreign: as of a slice,
+    over all of it.
     """
 
     cell: Count
@@ -114,6 +149,12 @@ class Stretch(Record, frozen=True, kw_only=True):
     cpu_ns: Nanoseconds = 0
     run_delay_ns: Nanoseconds = 0
     steal_ns: Nanoseconds = 0
+    gpu_clocks_mhz: tuple[float | None, ...] = ()
+    gpu_temperatures_c: tuple[float | None, ...] = ()
+    gpu_throttle: tuple[str, ...] | None = None
+    gpu_throttled_ns: Nanoseconds | None = None
+    gpu_foreign: Count | None = None
+    gpu_read_ns: Nanoseconds | None = None
 
 
 class Yardstick(Record, frozen=True, kw_only=True):

@@ -2,8 +2,8 @@
 
 Units stand in the names: `_ns` integer nanoseconds, `_s` seconds, `_bytes`, `_per_s`. What was not
 measured is None, and where a reason is worth telling it stands beside it. Raw measurements (`slices`,
-`samples`, `windows`) are the truth; `CellRecord.summary`, `leads` and `gains` are derived from them when the
-run is assembled, by `kdbench.summary`, and can be derived again.
+`samples`, `windows`) are the truth; `CellRecord.summary`, `leads`, `gains` and `crossings` are derived from
+them when the run is assembled, by `kdbench.summary`, and can be derived again.
 """
 
 from __future__ import annotations
@@ -26,9 +26,11 @@ from kdbench.raw import (
 )
 from kdbench.spec import Boundary, Cell, Precision, Scenario
 
-MAJOR, MINOR = 1, 2
+MAJOR, MINOR = 1, 3
 """Schema of the result file. History: 1.0 the first; 1.1 teachers beside students, accuracy's `reason`;
-1.2 two sides of a trial, labels of the split, yardsticks, floors, and more of what disturbs a slice."""
+1.2 two sides of a trial, labels of the split, yardsticks, floors, and more of what disturbs a slice;
+1.3 device time, conditions of GPUs, leads of cells that were not alternated, crossings, artifacts that were
+compiled elsewhere, what observers wrote."""
 
 Status = Literal["measured", "invalid", "unavailable", "unsupported", "failed", "timed out"]
 Outcome = Literal["ok", "doubtful", "bad"]
@@ -43,11 +45,26 @@ class Schema(Record, frozen=True, kw_only=True, omit_defaults=False):
     minor: int = MINOR
 
 
+class ParcelRecord(Record, frozen=True, kw_only=True):
+    """A parcel that artifacts were brought in: its folder, its manifest's sha256, and where it was made."""
+
+    folder: str
+    sha256: str
+    created_utc: str = ""
+    kdbench: str = ""
+    python: str = ""
+    machine: str = ""
+    cpu: str = ""
+
+
 class Run(Record, frozen=True, kw_only=True):
     """What was asked for, when, and whether it came to its end.
 
     profile: the measurement plan, resolved, as plain JSON.
     resumed: how many times the run was taken up again after an interruption.
+    room: by the UUID of a GPU, how many workers its free memory had room for at once, where that is fewer
+    than alternate elsewhere. A resumed run keeps to it.
+    parcels: where its artifacts were brought from, if they were not compiled here.
     """
 
     id: str
@@ -59,6 +76,8 @@ class Run(Record, frozen=True, kw_only=True):
     profile: dict[str, Any] = field(default_factory=dict)
     resumed: int = 0
     notes: tuple[str, ...] = ()
+    room: dict[str, Count] = field(default_factory=dict)
+    parcels: tuple[ParcelRecord, ...] = ()
 
 
 class Subject(Record, frozen=True, kw_only=True):
@@ -87,7 +106,10 @@ class Subject(Record, frozen=True, kw_only=True):
 
 
 class BackendRecord(Record, frozen=True, kw_only=True):
-    """A backend as it was found: what it is, or why it cannot run here and how to mend that."""
+    """A backend as it was found: what it is, or why it cannot run here and how to mend that.
+
+    devices: id and name of each. uuids: by id, of those whose driver tells one.
+    """
 
     name: str
     status: Literal["available", "unavailable", "failed"]
@@ -96,6 +118,7 @@ class BackendRecord(Record, frozen=True, kw_only=True):
     version: str = ""
     runtime_version: str = ""
     devices: tuple[tuple[str, str], ...] = ()
+    uuids: dict[str, str] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
     phase: str = ""
     reason: str = ""
@@ -104,11 +127,12 @@ class BackendRecord(Record, frozen=True, kw_only=True):
 
 
 class PlacementRecord(Record, frozen=True, kw_only=True):
-    """Where the session really ran, read back from the runtime."""
+    """Where the session really ran, read back from the runtime. uuid: of the GPU, by its driver."""
 
     requested: str
     device: str
     device_name: str = ""
+    uuid: str = ""
     precision: Precision
     provider: str = ""
     threads: int | None = None
@@ -117,12 +141,17 @@ class PlacementRecord(Record, frozen=True, kw_only=True):
 
 
 class ArtifactRecord(Record, frozen=True, kw_only=True):
-    """The compiled artifact: its key in the cache, its size, and what making it took."""
+    """The compiled artifact: its key in the cache, its size, and what making it took.
+
+    origin: `elsewhere` where it was not compiled for this run, but brought in a parcel; `compile_s` is then
+    of the machine that compiled it, and `key` of its cache.
+    """
 
     key: str
     bytes: Count
     compile_s: Seconds
     cached: bool
+    origin: Literal["here", "elsewhere"] = "here"
 
 
 class AccuracyRecord(Record, frozen=True, kw_only=True):
@@ -160,12 +189,14 @@ class FirstOutput(Record, frozen=True, kw_only=True):
 
     load_ns, call_ns: of each fresh process, in order; `load` includes importing the vendor library.
     cold_ns: compile, load and first call of the first block, as on a machine that never saw the student.
+    reason: why there is no `cold_ns` although there is a first call.
     warm_ns: median over the later ones of load and first call, the artifact being there.
     """
 
     load_ns: tuple[int, ...] = ()
     call_ns: tuple[int, ...] = ()
     cold_ns: int | None = None
+    reason: str = ""
     warm_ns: int | None = None
 
 
@@ -189,7 +220,10 @@ class Percentile(Record, frozen=True, kw_only=True):
 
 
 class Summary(Record, frozen=True, kw_only=True):
-    """Derived from the slices, samples and windows of a cell; None where nothing was measured."""
+    """Derived from the slices, samples and windows of a cell; None where nothing was measured.
+
+    device_ns: what the device's own clock tells of a call; a column of its own, never ranked.
+    """
 
     calls: Count = 0
     median_ns: float | None = None
@@ -200,6 +234,7 @@ class Summary(Record, frozen=True, kw_only=True):
     throughput_low_per_s: float | None = None
     throughput_high_per_s: float | None = None
     depth: int | None = None
+    device_ns: float | None = None
 
 
 class MemoryRecord(Record, frozen=True, kw_only=True):
@@ -211,6 +246,25 @@ class MemoryRecord(Record, frozen=True, kw_only=True):
     peak_bytes: int | None = None
     base_bytes: int | None = None
     reason: str = ""
+
+
+class ObservedFile(Record, frozen=True, kw_only=True):
+    """A file that an observer wrote; `path` is relative to the folder of the result."""
+
+    path: str
+    bytes: Count
+    sha256: str
+
+
+class ObservedRecord(Record, frozen=True, kw_only=True):
+    """What an observer wrote of a cell in a pass of its own, or why it could not; no figure is from there."""
+
+    observer: str
+    distribution: str = ""
+    version: str = ""
+    files: tuple[ObservedFile, ...] = ()
+    reason: str = ""
+    log: str = ""
 
 
 class CellRecord(Record, frozen=True, kw_only=True):
@@ -230,6 +284,7 @@ class CellRecord(Record, frozen=True, kw_only=True):
     accuracy: AccuracyRecord | None = None
     first_output: FirstOutput | None = None
     memory: MemoryRecord | None = None
+    observed: tuple[ObservedRecord, ...] = ()
     warm_up_settled: bool | None = None
     pair: Count | None = None
     eligible: bool | None = None
@@ -243,7 +298,8 @@ class Lead(Record, frozen=True, kw_only=True):
     ratio: runner-up over leader (time), or leader over runner-up (throughput): above 1 by construction.
     low, high: its 95 % interval, from one estimate per block. blocks: how many those were.
     detectable: the smallest lead that these blocks could have told from none (half the interval's
-    width in log terms, as a ratio less 1).
+    width in log terms, as a ratio less 1). alternated: whether the two took turns; those of unlike devices
+    are compared by the medians of their blocks, which is less sharp.
     """
 
     scenario: Scenario
@@ -257,6 +313,7 @@ class Lead(Record, frozen=True, kw_only=True):
     high: float | None = None
     blocks: int = 0
     detectable: float | None = None
+    alternated: bool = True
 
 
 class Gain(Record, frozen=True, kw_only=True):
@@ -273,6 +330,42 @@ class Gain(Record, frozen=True, kw_only=True):
     low: float | None = None
     high: float | None = None
     blocks: int = 0
+
+
+class Standing(Record, frozen=True, kw_only=True):
+    """How two configurations stand to each other at one batch size.
+
+    first, second: their cells. ratio: cost of a call, or of an image, of the second over the first's: above 1
+    where the first is faster. low, high: its interval, from one estimate per block; its level is 95 % for all
+    batch sizes of the search together. blocks: how many those were. alternated: as of `Lead`.
+    """
+
+    batch: Count
+    first: int
+    second: int
+    ratio: float
+    low: float | None = None
+    high: float | None = None
+    blocks: Count = 0
+    alternated: bool = True
+
+
+class Crossing(Record, frozen=True, kw_only=True):
+    """Where one configuration overtakes another as batches grow, or that it does not; of a search only.
+
+    verdict: `crosses`: the first is ahead at `low`, the second at `high`, and nothing in between tells more;
+    `never`: the first is ahead at every batch size from `low` to `high`; `undecided`: nobody is seen to
+    change places, but at some sizes nobody can tell (if any size tells, the first is ahead there).
+    batches: the sizes at which both were compared; of several crossings of one pair, those up to the next
+    one. untold: those of them at which nobody can tell.
+    """
+
+    scenario: Scenario
+    verdict: Literal["crosses", "never", "undecided"]
+    low: Standing
+    high: Standing
+    batches: tuple[Count, ...] = ()
+    untold: tuple[Count, ...] = ()
 
 
 class SideRecord(Record, frozen=True, kw_only=True):
@@ -343,6 +436,7 @@ class Result(Record, frozen=True, kw_only=True):
     stretches: tuple[Stretch, ...] = ()
     leads: tuple[Lead, ...] = ()
     gains: tuple[Gain, ...] = ()
+    crossings: tuple[Crossing, ...] = ()
     yardsticks: tuple[Yardstick, ...] = ()
     trial: Trial | None = None
     floors: tuple[Floor, ...] = ()

@@ -6,7 +6,7 @@ from msgspec import Struct
 
 from kdbench.spec import Available, BackendInfo, Placement, Unavailable
 
-NUMBER = 2
+NUMBER = 3
 """Raised whenever a message changes: parent and worker may belong to two installations of kdbench."""
 
 
@@ -77,6 +77,14 @@ class Loaded(Struct, frozen=True, kw_only=True, tag=True):
     optimal_depth: int | None = None
 
 
+class Observing(Struct, frozen=True, kw_only=True, tag=True):
+    """The observer is there, and no backend yet."""
+
+
+class Called(Struct, frozen=True, kw_only=True, tag=True):
+    """The calls are made."""
+
+
 class Prepared(Struct, frozen=True, kw_only=True, tag=True):
     """How long making the runner and its first call took together."""
 
@@ -132,6 +140,17 @@ class Sliced(Struct, frozen=True, kw_only=True, tag=True):
     first_ns: int | None = None
     clock_mhz: float | None = None
     temperature_c: float | None = None
+    device_ns: float | None = None
+    gpu_clock_mhz: float | None = None
+    gpu_memory_clock_mhz: float | None = None
+    gpu_temperature_c: float | None = None
+    gpu_power_w: float | None = None
+    gpu_throttle: tuple[str, ...] | None = None
+    gpu_throttled_ns: int | None = None
+    gpu_foreign: int | None = None
+    gpu_pcie_generation: int | None = None
+    gpu_pcie_width: int | None = None
+    gpu_settled: bool | None = None
 
 
 class Collected(Struct, frozen=True, kw_only=True, tag=True):
@@ -157,6 +176,16 @@ class Windowed(Struct, frozen=True, kw_only=True, tag=True):
     duration_ns: int
     images: int
     cpu_ns: int
+    gpu_clock_mhz: float | None = None
+    gpu_memory_clock_mhz: float | None = None
+    gpu_temperature_c: float | None = None
+    gpu_power_w: float | None = None
+    gpu_throttle: tuple[str, ...] | None = None
+    gpu_throttled_ns: int | None = None
+    gpu_foreign: int | None = None
+    gpu_pcie_generation: int | None = None
+    gpu_pcie_width: int | None = None
+    gpu_settled: bool | None = None
 
 
 class Stretched(Struct, frozen=True, kw_only=True, tag=True):
@@ -169,6 +198,12 @@ class Stretched(Struct, frozen=True, kw_only=True, tag=True):
     cpu_ns: int
     run_delay_ns: int
     steal_ns: int
+    gpu_clocks_mhz: tuple[float | None, ...] = ()
+    gpu_temperatures_c: tuple[float | None, ...] = ()
+    gpu_throttle: tuple[str, ...] | None = None
+    gpu_throttled_ns: int | None = None
+    gpu_foreign: int | None = None
+    gpu_read_ns: int | None = None
 
 
 class Measured(Struct, frozen=True, kw_only=True, tag=True):
@@ -190,6 +225,8 @@ Reply = (
     | Probed
     | Compiled
     | Loaded
+    | Observing
+    | Called
     | Prepared
     | Checked
     | Warmed

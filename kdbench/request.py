@@ -12,6 +12,7 @@ import msgspec
 from msgspec import structs
 
 from kdbench.errors import ResultError, StudentError, UsageError
+from kdbench.manifest import Parcel
 from kdbench.problems import told
 from kdbench.profile import resolve
 from kdbench.records import Result
@@ -28,6 +29,8 @@ class Request:
     plugins: names to look at instead of all that are installed; None for all.
     notes: what the result shall tell of how the request came about.
     side: which side of a trial it is. python: the interpreter whose backends are meant, None for this one.
+    parcels: what brings the artifacts, in the place of compiling them here; the profile's plan then says
+    which of them are wanted.
     """
 
     student: Student
@@ -42,6 +45,7 @@ class Request:
     notes: tuple[str, ...] = ()
     side: SideName = ""
     python: Path | None = None
+    parcels: tuple[Parcel, ...] = ()
 
 
 def networks(student: Student, plan: Plan) -> tuple[Student, ...]:

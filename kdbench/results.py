@@ -141,6 +141,10 @@ def check(result: Result, what: str) -> None:
         indices += [(f"leads[{k}].leader", lead.leader), (f"leads[{k}].runner_up", lead.runner_up)]
     for k, gain in enumerate(result.gains):
         indices += [(f"gains[{k}].student", gain.student), (f"gains[{k}].teacher", gain.teacher)]
+    for k, crossing in enumerate(result.crossings):
+        for name, end in (("low", crossing.low), ("high", crossing.high)):
+            indices += [(f"crossings[{k}].{name}.first", end.first)]
+            indices += [(f"crossings[{k}].{name}.second", end.second)]
     for where, index in indices:
         if index is not None and index not in cells:
             raise ResultError(

@@ -175,12 +175,14 @@ def record(one: Found) -> BackendRecord:
     title = one.info.title if one.info else known.title if known else ""
     source, info = one.source, one.info
     seen = one.versions if one.versions is not None else versions(info.distributions) if info else {}
+    first = seen.get(info.distributions[0], "") if info and info.distributions else ""
     base = BackendRecord(
         name=one.name,
         status="available",
         title=title,
         distribution=source.distribution if source else "",
         version=source.version if source else "",
+        runtime_version=first,
         versions=dict(seen),
     )
     if one.fault is not None:
@@ -192,7 +194,8 @@ def record(one: Found) -> BackendRecord:
         return structs.replace(base, status="unavailable", reason=one.answer.reason, fix=one.answer.fix)
     if isinstance(one.answer, Available):
         devices = tuple((device.id, device.name) for device in one.answer.devices)
-        return structs.replace(base, runtime_version=one.answer.version, devices=devices)
+        uuids = {device.id: device.uuid for device in one.answer.devices if device.uuid}
+        return structs.replace(base, runtime_version=one.answer.version, devices=devices, uuids=uuids)
     return base
 
 

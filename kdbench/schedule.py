@@ -47,16 +47,22 @@ def cohorts(
 ) -> tuple[tuple[int, ...], ...]:
     """Split workers into cohorts of at most `size`; all of several cohorts hold the anchor.
 
-    families: workers of which those of one live in the same cohort, at most `size - 1` beside the anchor.
-    Ratios between workers of different cohorts go through the anchor.
+    families: workers of which those of one live in the same cohort, at most `size`. Ratios between workers of
+    different cohorts go through the anchor, or where a family fills a cohort, through its first one. With
+    room for one worker each is alone, and nothing links them.
     """
     workers = tuple(worker for family in families for worker in family)
     if len(workers) <= size:
         return (workers,) if workers else ()
+    if size == 1:
+        return tuple((worker,) for worker in workers)
     found: list[list[int]] = []
     for family in families:
         others = [worker for worker in family if worker != anchor]
-        home = next((one for one in found if len(one) + len(others) <= size), None)
+        if 1 + len(others) > size:  # the first of the family links it
+            found += [[anchor, others[0]], others]
+            continue
+        home = next((one for one in found if anchor in one and len(one) + len(others) <= size), None)
         if others and home is None:
             found.append(home := [anchor])
         if home is not None:

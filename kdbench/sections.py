@@ -38,7 +38,8 @@ class Plan(Section, frozen=True, kw_only=True):
     """What is measured: these keys span the cells. No backend named: every available one.
 
     shapes: `static` builds one shape per batch size, `dynamic` one for all.
-    boundary: where a timed call begins and ends (`host`: host array in, host array out).
+    boundary: where a timed call begins and ends (`host`: host array in, host array out; `device`: inputs and
+        outputs stay on the device).
     with_teacher: whether the teacher of the student's bundle is measured beside it.
     allow_fallback: whether a session that runs elsewhere, or in another precision, than it was asked to is
         measured, marked and never ranked, instead of failing.
@@ -104,6 +105,28 @@ class Memory(Section, frozen=True, kw_only=True):
     measure: bool = False
 
 
+class Observe(Section, frozen=True, kw_only=True):
+    """Which observers watch each cell, in a pass of its own after all blocks, and for how many calls."""
+
+    observers: tuple[Text, ...] = ()
+    calls: Calls = 100
+
+
+class Crossover(Section, frozen=True, kw_only=True):
+    """Whether batch sizes are searched at which one configuration overtakes another; see `kdbench.bisection`.
+
+    largest: doubling begins with the plan's batch sizes and goes up to here; 0 for no search.
+    resolution: share of its lower end that a crossing's bracket may be wide; a single batch size always may.
+    changes: of so many crossings of each pair the ends are sought more closely.
+    call_s: doubling ends for a configuration where a call would take longer than this.
+    """
+
+    largest: Annotated[int, Meta(ge=0, le=65_536)] = 0
+    resolution: Annotated[float, Meta(ge=0, le=1)] = 0.1
+    changes: Annotated[int, Meta(ge=1, le=100)] = 2
+    call_s: Seconds = 1.0
+
+
 class Accuracy(Section, frozen=True, kw_only=True):
     """What is verified before anything is timed.
 
@@ -146,6 +169,8 @@ class Document(Section, frozen=True, kw_only=True):
     throughput: Throughput = Throughput()
     tail: Tail = Tail()
     memory: Memory = Memory()
+    observe: Observe = Observe()
+    crossover: Crossover = Crossover()
     accuracy: Accuracy = Accuracy()
     limits: Limits = Limits()
     backends: dict[Text, BackendPlan] = {}

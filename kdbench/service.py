@@ -18,8 +18,22 @@ from kdbench.backends import Backend, load_plugin
 from kdbench.discovery import Source, installed
 from kdbench.environment import versions
 from kdbench.errors import ContractError
-from kdbench.lane import Lane, Loaded, compare_last, infer, phase, refuse_cache, ring_for
-from kdbench.spec import Available, Pipelined
+from kdbench.gpuwatch import GpuWatch
+from kdbench.lane import (
+    Lane,
+    Loaded,
+    compare_last,
+    device_time,
+    infer,
+    phase,
+    refuse_cache,
+    ring_for,
+    transfer_of,
+)
+from kdbench.novelty import refuse_memory
+from kdbench.observing import Watch, make
+from kdbench.settling import Settled
+from kdbench.spec import Available, Pipelined, Stage
 from kdbench.student import load_evaluation
 from kdbench.usage import Usage, conditions, peak_memory_bytes, resident_bytes, usage
 from kdbench.wire import artifact_from_json, artifact_to_json
@@ -30,9 +44,13 @@ RAW_SAMPLES = 2000
 
 @dataclass
 class Service:
-    """One worker's state: the connected backend and, once it is asked for, the loaded session."""
+    """One worker's state: the connected backend and, once it is asked for, the loaded session.
+
+    watch: the observer that is told what the worker is at, if there is one.
+    """
 
     backend: Backend
+    watch: Watch | None = None
     _loaded: Loaded | None = None
 
     @property
@@ -45,13 +63,30 @@ class Service:
     def answer(self, request: Any) -> Any:
         """Do what a request asks and give the reply; raises what goes wrong."""
         handler: Callable[[Service, Any], Any] = _HANDLERS[type(request)]
-        return handler(self, request)
+        stage = _STAGES.get(type(request))
+        if self.watch is None or stage is None:
+            return handler(self, request)
+        try:
+            with self.watch.stage(stage):
+                return handler(self, request)
+        finally:
+            if stage == "close":
+                self.watch.close()
 
 
-def connect(request: protocol.Open) -> tuple[Service, protocol.Opened]:
-    """Import the plugin and connect it."""
+def observe(request: protocol.Observe) -> tuple[Watch, protocol.Observing]:
+    """Import an observer and let it make one for a cell."""
+    return make(request.name, request.value, request.observation), protocol.Observing()
+
+
+def connect(request: protocol.Open, watch: Watch | None = None) -> tuple[Service, protocol.Opened]:
+    """Import the plugin and connect it, an observer around it if there is one."""
     source = Source(request.name, request.value, request.distribution, request.version, "")
-    service = Service(load_plugin(source))
+    if watch is None:
+        service = Service(load_plugin(source))
+    else:
+        with watch.stage("import"):
+            service = Service(load_plugin(source, {watch.name: watch.observer}), watch)
     info = service.backend.info
     return service, protocol.Opened(info=info, versions=versions(info.distributions))
 
@@ -93,7 +128,7 @@ def _probe(service: Service, _: protocol.Probe) -> protocol.Probed:
 
 def _compile(service: Service, request: protocol.Compile) -> protocol.Compiled:
     begin = time.perf_counter()
-    artifact = service.backend.compile(request.student, request.target, request.workdir)
+    artifact = service.backend.compile(request.student, request.target, request.workdir, request.shelf)
     elapsed = time.perf_counter() - begin
     text = artifact_to_json(artifact, request.workdir, request.student).decode()
     return protocol.Compiled(artifact=text, compile_s=elapsed)
@@ -106,7 +141,8 @@ def _load(service: Service, request: protocol.Load) -> protocol.Loaded:
     begin = time.perf_counter_ns()
     session = service.backend.load(artifact, request.target)
     elapsed = time.perf_counter_ns() - begin
-    service._loaded = Loaded(request.student, request.target, session, evaluation, base_bytes)
+    gpu = GpuWatch(request.uuid, request.fellows)
+    service._loaded = Loaded(request.student, request.target, session, evaluation, base_bytes, gpu=gpu)
     depth = getattr(session, "optimal_depth", None)
     return protocol.Loaded(placement=session.placement, load_ns=elapsed, optimal_depth=depth)
 
@@ -117,11 +153,15 @@ def _prepare(service: Service, request: protocol.Prepare) -> protocol.Prepared:
     pipelined = service.backend.info.concurrency == "pipelined"
     begin = time.perf_counter_ns()
     runner = service.backend.run(loaded.session, request.batch, request.depth if pipelined else 1)
+    transfer = transfer_of(runner, loaded.target.boundary)
     with phase("run"):
-        accuracy.check_outputs(runner(first), loaded.student.outputs, request.batch)
+        outputs = transfer.download(runner(transfer.upload(first)))
+        accuracy.check_outputs(outputs, loaded.student.outputs, request.batch)
     elapsed = time.perf_counter_ns() - begin
     ring = ring_for(loaded, runner, request.batch)
-    loaded.lanes[request.batch] = Lane(request.batch, request.depth, request.slice, [runner], [ring])
+    loaded.lanes[request.batch] = Lane(
+        request.batch, request.depth, request.slice, [runner], [ring], transfer
+    )
     return protocol.Prepared(call_ns=elapsed)
 
 
@@ -146,36 +186,56 @@ def _warm_up(service: Service, request: protocol.WarmUp) -> protocol.Warmed:
     return protocol.Warmed(calls=result.calls, call_ns=result.call_ns, settled=result.settled)
 
 
+def _make_calls(service: Service, request: protocol.MakeCalls) -> protocol.Called:
+    lane = service.loaded.lanes[request.batch]
+    with phase("run"):
+        for inputs in lane.rings[0].take(request.calls):
+            lane.runner(inputs)
+    return protocol.Called()
+
+
 def _time_slice(service: Service, request: protocol.TimeSlice) -> protocol.Sliced:
     lane = service.loaded.lanes[request.batch]
     with measure.collector_frozen(), phase("run"):
         before = usage()
         started = time.perf_counter_ns()
+        ready = _ready(service, lane)
         times = measure.time_slice(lane.runner, lane.rings[0], lane.samples, lane.plan, lane.call_ns)
         spent = usage().since(before)
     clock_mhz, temperature_c = conditions()
+    gpu = service.loaded.gpu.told()
     compare_last(service.loaded, lane, times.outputs)
+    device_ns = device_time(lane)
     values = lane.samples.since(times.first)
     shape = stats.slice_statistics(values)
     return protocol.Sliced(
         started_ns=started,
         duration_ns=times.duration_ns,
         calls=times.calls,
-        settle_calls=times.settle_calls,
-        settle_ns=times.settle_ns,
+        settle_calls=ready.calls + times.settle_calls,
+        settle_ns=ready.duration_ns + times.settle_ns,
+        gpu_settled=ready.settled,
         first_ns=values[0],
         clock_mhz=clock_mhz,
         temperature_c=temperature_c,
+        device_ns=device_ns,
         other_ns=spent.other_ns,
         throttled_ns=spent.throttled_ns,
         **shape,
         **_spent(spent),
+        **gpu,
     )
+
+
+def _ready(service: Service, lane: Lane) -> Settled:
+    """Keep a GPU busy until its clock settles; these calls count as those just after a switch."""
+    return service.loaded.gpu.settle(lambda: lane.runner(*lane.rings[0].take(1)))
 
 
 def _collect(service: Service, request: protocol.Collect) -> protocol.Collected:
     lane = service.loaded.lanes[request.batch]
     refuse_cache(service.loaded, lane)
+    refuse_memory(service.loaded, lane)
     values = lane.samples.since(0)
     lane.samples = measure.Samples()
     if len(values) <= RAW_SAMPLES:
@@ -187,6 +247,8 @@ def _collect(service: Service, request: protocol.Collect) -> protocol.Collected:
 def _find_depth(service: Service, request: protocol.FindDepth) -> protocol.Found:
     lane = service.loaded.lanes[request.batch]
     rates: dict[int, float] = {}
+    with phase("run"):
+        _ready(service, lane)
     for depth in _depths(service, lane):
         with measure.collector_frozen(), phase("run"):
             times = _window(service, lane, depth, int(request.trial_s * 1e9))
@@ -210,15 +272,19 @@ def _time_window(service: Service, request: protocol.TimeWindow) -> protocol.Win
     lane = service.loaded.lanes[request.batch]
     duration_ns = max(int(request.window_s * 1e9), int(request.latencies * lane.call_ns))
     with measure.collector_frozen(), phase("run"):
+        ready = _ready(service, lane)
         before = usage()
         started = time.perf_counter_ns()
         times = _window(service, lane, request.depth, duration_ns)
         spent = usage().since(before)
+    gpu = service.loaded.gpu.told()
     return protocol.Windowed(
         started_ns=started,
         duration_ns=times.duration_ns,
         images=times.batches * lane.batch,
         cpu_ns=spent.cpu_ns,
+        gpu_settled=ready.settled,
+        **gpu,
     )
 
 
@@ -237,14 +303,21 @@ def _window(service: Service, lane: Lane, depth: int, duration_ns: int) -> windo
 
 def _time_stretch(service: Service, request: protocol.TimeStretch) -> protocol.Stretched:
     lane = service.loaded.lanes[request.batch]
-    first = lane.samples.count
+    first, steps = lane.samples.count, service.loaded.gpu.steps()
     before = usage()
     started = time.perf_counter_ns()
     with measure.collector_frozen(), phase("run"):
         times = measure.time_stretch(
-            lane.runner, lane.rings[0], lane.samples, request.duration_s, request.step_s, lane.call_ns
+            lane.runner,
+            lane.rings[0],
+            lane.samples,
+            request.duration_s,
+            request.step_s,
+            lane.call_ns,
+            edge=steps.edge if steps else None,
         )
     spent = usage().since(before)
+    gpu = steps.told(len(times.steps)) if steps else {}
     compare_last(service.loaded, lane, times.outputs)
     values = lane.samples.since(first)
     edges = [*times.steps, times.calls]
@@ -254,7 +327,12 @@ def _time_stretch(service: Service, request: protocol.TimeStretch) -> protocol.S
     facts = _spent(spent)
     facts.pop("switches")
     return protocol.Stretched(
-        started_ns=started, duration_ns=times.duration_ns, calls=times.calls, medians_ns=medians, **facts
+        started_ns=started,
+        duration_ns=times.duration_ns,
+        calls=times.calls,
+        medians_ns=medians,
+        **facts,
+        **gpu,
     )
 
 
@@ -278,6 +356,7 @@ _HANDLERS: dict[type, Callable[[Service, Any], Any]] = {
     protocol.Prepare: _prepare,
     protocol.Check: _check,
     protocol.WarmUp: _warm_up,
+    protocol.MakeCalls: _make_calls,
     protocol.TimeSlice: _time_slice,
     protocol.Collect: _collect,
     protocol.FindDepth: _find_depth,
@@ -288,5 +367,16 @@ _HANDLERS: dict[type, Callable[[Service, Any], Any]] = {
 }
 
 
-def _spent(spent: Usage) -> dict[str, int]:
+_STAGES: dict[type, Stage] = {
+    protocol.Load: "load",
+    protocol.Prepare: "first call",
+    protocol.WarmUp: "warm-up",
+    protocol.MakeCalls: "calls",
+    protocol.TimeWindow: "calls",
+    protocol.Close: "close",
+}
+"""What an observer is told a request is."""
+
+
+def _spent(spent: Usage) -> dict[str, Any]:
     return {name: getattr(spent, name) for name in ("cpu_ns", "run_delay_ns", "switches", "steal_ns")}

@@ -26,10 +26,12 @@ Task = Literal["classification"]
 Concurrency = Literal["serial", "threads", "pipelined"]
 Role = Literal["student", "teacher"]
 SideName = Literal["", "a", "b"]
+Stage = Literal["import", "load", "first call", "warm-up", "calls", "close"]
 Scalar = bool | int | float | str
 
 PRECISIONS: tuple[Precision, ...] = ("fp32", "tf32", "fp16", "bf16", "int8")
 SCENARIOS: tuple[Scenario, ...] = ("latency", "throughput")
+BOUNDARIES: tuple[Boundary, ...] = ("host", "device")
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,11 +118,17 @@ class Device:
     """A device found by a probe: `id` is what `--device` takes (`cpu`, `gpu.0`, `cuda:0`).
 
     precisions: those it computes in natively; empty means all that the backend declares.
+    uuid: of an NVIDIA GPU or MIG instance, as its driver tells it (`GPU-…`, `MIG-…`): its clock, heat and other
+        processes are then watched, and `--device` takes it too. Empty for anything else.
+    driver: version of the driver below it, where compiled code belongs to that too; it is part of the key of a
+        cached artifact, as all of this is.
     """
 
     id: str
     name: str
     precisions: tuple[Precision, ...] = ()
+    uuid: str = ""
+    driver: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,11 +260,33 @@ class Allocating(Protocol):
 
 @runtime_checkable
 class DeviceTimed(Protocol):
-    """A runner that knows the device time of its last call; a column of its own, never latency."""
+    """A runner that can tell device time; a column of its own, never called latency.
 
-    @property
-    def device_ns(self) -> int | None:
-        """Tell the device time of the last call in nanoseconds, or None where there is none."""
+    Asked for in calls of its own, between timed stretches: what the device's own clock costs is in no latency.
+    """
+
+    def device_ns(self, inputs: Any, /) -> int | None:
+        """Run one batch and tell for how long the device computed, in nanoseconds, copies left out.
+
+        Takes what the runner takes. None where the device does not tell.
+        """
+        ...
+
+
+@runtime_checkable
+class Resident(Protocol):
+    """A runner that computes where its inputs are: mandatory at the boundary `device`.
+
+    Such a runner is called with what `upload` gave, copies nothing to or from the host, and answers something of
+    its own that `download` takes, once the device has finished.
+    """
+
+    def upload(self, inputs: tuple[Array, ...], /) -> object:
+        """Copy one batch to the device, into memory that lives as long as the answer."""
+        ...
+
+    def download(self, outputs: object, /) -> tuple[Array, ...]:
+        """Copy what the last call answered to host arrays, as a `Runner` at the boundary `host` answers them."""
         ...
 
 
@@ -304,6 +334,22 @@ class Group:
     threads: int | Literal["cores", "vendor"]
     boundary: Boundary
     network: Role = "student"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observation:
+    """What an observer is told of the one cell that it is made for.
+
+    student, target: as the hooks of the backend get them.
+    folder: empty, and the only place to write to; it stays beside the result.
+    calls: as many does the stage `calls` make at most; for throughput it lasts about as long.
+    """
+
+    cell: Cell
+    student: Student
+    target: Target
+    folder: Path
+    calls: int
 
 
 def variant(options: Mapping[str, Scalar], declared: Sequence[Option], *, dynamic: bool = False) -> str:

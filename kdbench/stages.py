@@ -1,4 +1,4 @@
-"""The stages of a run: compile, blocks, windows, tails, memory; each finished one is in the journal.
+"""The stages of a run: compile, blocks, windows, tails, memory, observers; what is finished is journaled.
 
 Nothing is timed in this process.
 """
@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from kdbench import cache, journal, protocol
@@ -21,11 +22,15 @@ from kdbench.journal import Entry, Journal
 from kdbench.ledger import Ledger
 from kdbench.member import Built, Site
 from kdbench.meter import Meter
+from kdbench.observed import folder_of, observe_pass
 from kdbench.plan import Plan
 from kdbench.process import Worker, memory_limit_bytes
 from kdbench.progress import Report
 from kdbench.spec import Scenario
 from kdbench.student import read_card
+
+Search = Callable[[Site, Journal, Meter], None]
+"""Measure by steps of one's own; all that is finished is in the journal."""
 
 
 def measure(
@@ -36,20 +41,27 @@ def measure(
     origin_ns: int,
     report: Report | None,
     done: journal.Finished,
+    search: Search | None = None,
 ) -> None:
     """Go through all stages of a plan; what is in `done` is not measured again.
 
     folder: for what workers print. origin_ns: the run's beginning by the monotonic clock.
+    search: what decides on the way what is compiled and measured, in the place of the plan's stages.
     """
     meter = Meter(planned, report)
-    meter.enter("compile", "")
-    with _timed(book, "compile"):
-        built = compile_jobs(planned, ledger, cache.user_folder(), folder, meter.tell)
-        book.append(Entry(kind="cells", cells=ledger.changes()))
+    built: dict[int, Built] = {}
+    if search is None:
+        meter.enter("compile", "")
+        with _timed(book, "compile"):
+            built = compile_jobs(planned, ledger, cache.user_folder(), folder, meter.tell)
+            book.append(Entry(kind="cells", cells=ledger.changes()))
     with gauge(planned, folder) as yardstick:
         site = make_site(planned, ledger, built, folder, origin_ns, meter.tell, yardstick)
-        _blocks(site, book, meter, done)
-        _alone(site, book, meter)
+        if search is None:
+            _blocks(site, book, meter, done)
+            _alone(site, book, meter)
+        else:
+            search(site, book, meter)
     meter.finish()
 
 
@@ -142,16 +154,19 @@ def _alone(site: Site, book: Journal, meter: Meter) -> None:
     """Do the passes in which one cell has the machine for itself, with the cells that lack them."""
     profile = site.plan.profile
     weighed = {index for index, record in enumerate(site.ledger.records) if record.memory is not None}
-    passes = [
+    seen = {index for index, record in enumerate(site.ledger.records) if record.observed}
+    observe = partial(observe_pass, folder=folder_of(book.path))
+    passes: list[tuple[str, Callable[[Site, int, int], Entry], bool, set[int]]] = [
         ("tail", tail_stretch, profile.tail.duration_s > 0, site.ledger.stretched),
         ("memory", memory_pass, profile.memory.measure, weighed),
+        ("observe", observe, bool(site.plan.observers), seen),
     ]
     for name, measure, wanted, passed in passes:
         work = [
             (index, batch)
             for index, job in enumerate(site.plan.jobs)
             for batch, cell in job.cells.items()
-            if site.ledger.alive(cell) and (name == "memory" or job.target.scenario == "latency")
+            if site.ledger.alive(cell) and (name != "tail" or job.target.scenario == "latency")
             if cell not in passed
         ]
         if not wanted or not work:

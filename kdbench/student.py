@@ -126,6 +126,13 @@ def teacher_of(student: Student) -> Student:
     )
 
 
+def verify(student: Student) -> None:
+    """Check every file of an opened student against its card anew; StudentError if one was altered."""
+    card = read_card(student)
+    for role, file in card.files.items():
+        _verified(student.root, role, file)
+
+
 def read_card(student: Student) -> Card:
     """Read the whole card of an opened student: ladder, teacher, recipe, data, versions."""
     text = _read_card_bytes(student.root)
@@ -137,10 +144,16 @@ def read_card(student: Student) -> Card:
 
 
 def load_evaluation(student: Student) -> Evaluation:
-    """Load the evaluation split and the reference logits, shapes and dtypes checked against the card."""
+    """Load the evaluation split and the reference logits, shapes and dtypes checked against the card.
+
+    They judge every backend, so they are verified again: whoever was at work since may have altered them.
+    """
     import numpy as np
 
     card = read_card(student)
+    for role, file in card.files.items():
+        if student.root.joinpath(file.path) in (student.files["evaluation"], student.files["reference"]):
+            _verified(student.root, role, file)
     count, classes = card.data.evaluation, len(card.classes)
     arrays = read_npz(student.files["evaluation"], _evaluation_layouts(card))
     labels = arrays.get("labels")

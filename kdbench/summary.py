@@ -18,6 +18,7 @@ from msgspec.structs import replace
 
 from kdbench import stats
 from kdbench.checks import TAIL_NS, Index, index as indexed, judge
+from kdbench.crossover import crossings
 from kdbench.journal import open_result
 from kdbench.ranking import at_settled_depth, gains, images_per_s, leads
 from kdbench.records import (
@@ -46,7 +47,7 @@ def open_summarised(path: Path) -> Result:
 
 
 def summarise(result: Result) -> Result:
-    """Fill in each cell's `summary`, `eligible` and `checks`, the `leads` of all groups, and the `gains`.
+    """Fill in each cell's `summary`, `eligible` and `checks`; `leads`, `gains` and `crossings` of the result.
 
     Checks that were there already stay, unless a new one has their id.
     """
@@ -63,7 +64,7 @@ def summarise(result: Result) -> Result:
         for index, record in enumerate(result.cells)
     )
     ranked = replace(result, cells=cells)
-    ranked = replace(ranked, leads=leads(ranked), gains=gains(ranked))
+    ranked = replace(ranked, leads=leads(ranked), gains=gains(ranked), crossings=crossings(ranked))
     known = indexed(ranked)
     return replace(ranked, cells=tuple(_checked(index, known) for index in range(len(cells))))
 
@@ -117,12 +118,14 @@ def _summary(
 def _latency(slices: Sequence[Slice], samples: Sequence[Samples]) -> dict[str, Any]:
     if not slices:
         return {}
+    timed = [one for one in slices if one.device_ns is not None]
     return {
         "calls": sum(one.calls for one in slices),
         "median_ns": over_blocks(slices, "median_ns"),
         "p10_ns": over_blocks(slices, "p10_ns"),
         "percentiles": tuple(_percentile(p, samples) for p in PERCENTILES),
         "spread": median(one.p75_ns / max(1.0, one.p25_ns) for one in slices),
+        "device_ns": over_blocks(timed, "device_ns") if timed else None,
     }
 
 

@@ -36,7 +36,10 @@ def _lacks(
 ) -> Iterator[Lack]:
     precision, own = target.precision, student.precision
     if target.boundary not in info.boundaries:
-        yield Lack(f"{info.title} cannot be timed at the boundary {target.boundary}.")
+        yield Lack(
+            f"{info.title} cannot be timed at the boundary {target.boundary}.",
+            "Ask for --boundary host, which every backend has.",
+        )
     if own != "fp32" and precision != own:
         yield Lack(
             f"The stored network computes in {own}, not in {precision}.",

@@ -15,6 +15,7 @@ from msgspec import structs
 from kdbench import cache, estimate, journal, stages, yardstick
 from kdbench.block import latency_block, throughput_block
 from kdbench.compiling import compile_jobs
+from kdbench.errors import UsageError
 from kdbench.header import header
 from kdbench.journal import Entry
 from kdbench.keeping import finish, guarded, logs, removed_where_empty, room_made
@@ -105,6 +106,11 @@ def _at_its_beginning(head: Result, early: Result) -> Result:
 
 
 def _plan(request: TrialRequest, folder: Path, report: Report | None) -> Plan:
+    if request.a.profile.crossover.largest:
+        raise UsageError(
+            f"A trial has the batch sizes asked for; the profile {request.a.profile.name} searches for them.",
+            hint="`kdbench run --profile crossover` searches; `kdbench ab` goes with --profile ab.",
+        )
     sides = (replace(request.a, side="a"), replace(request.b, side="b"))
     plans = [planned(side, folder, report) for side in sides]
     trial = Trial(
@@ -132,7 +138,7 @@ def _blocks(request: TrialRequest, block_s: float) -> int:
 
 def _with_blocks(whole: Plan, blocks: int) -> Plan:
     profile = estimate.with_blocks(whole.profile, blocks)
-    return replace(whole, profile=profile, stages=estimate.stages(profile, whole.jobs))
+    return replace(whole, profile=profile, stages=estimate.stages(profile, whole.jobs, whole.room))
 
 
 def _rehearsed(whole: Plan, ledger: Ledger, folder: Path, origin_ns: int, report: Report | None) -> float:

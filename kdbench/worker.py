@@ -28,6 +28,9 @@ PR_SET_PDEATHSIG = 1
 PRINTED, LONGEST = 4000, 400
 """Characters of a fault that are looked at, and that are told; the log has all of it."""
 
+PIPE_LOST = 74
+"""Exit code of a worker that cannot read from its socket, or write to it, any more."""
+
 
 class Bonds(msgspec.Struct, frozen=True, kw_only=True):
     """What a worker is held to.
@@ -78,25 +81,30 @@ def _volunteer_for_the_killer() -> None:
 
 def serve(pipe: socket.socket) -> None:
     """Answer requests until the parent closes the session or the socket."""
-    from kdbench import protocol, service
+    from kdbench import guard, observing, protocol, service
 
     state: service.Service | None = None
+    watch: observing.Watch | None = None
     reply: protocol.Reply
+    guarded = guard.Guard()
     while True:
         try:
             request = protocol.receive(pipe, protocol.Request)
         except EOFError:
             return
         try:
-            if isinstance(request, protocol.Open):
-                state, reply = service.connect(request)
-            elif isinstance(request, protocol.Discover):
-                reply = service.discover(request)
-            elif isinstance(request, protocol.TimeYardstick):
-                reply = service.time_yardstick(request)
-            else:
-                assert state is not None
-                reply = state.answer(request)
+            with guarded.watching(request):
+                if isinstance(request, protocol.Open):
+                    state, reply = service.connect(request, watch)
+                elif isinstance(request, protocol.Observe):
+                    watch, reply = service.observe(request)
+                elif isinstance(request, protocol.Discover):
+                    reply = service.discover(request)
+                elif isinstance(request, protocol.TimeYardstick):
+                    reply = service.time_yardstick(request)
+                else:
+                    assert state is not None
+                    reply = state.answer(request)
         except BaseException as fault:  # whatever a plugin does, SystemExit included, the parent is told
             reply = _failure(fault)
         try:
@@ -118,17 +126,27 @@ def _failure(fault: BaseException) -> protocol.Failed:
         os.write(2, "".join(traceback.format_exception(fault)).encode(errors="replace"))
     kind, phase, hint = "BackendError", "", ""
     if isinstance(fault, KdbenchError):
-        told, hint = fault.message, fault.hint
+        told, hint = _text(fault.message), _text(fault.hint)
     elif isinstance(fault, MemoryError):
-        told = f"Out of memory. {fault}"
+        told = f"Out of memory. {_text(fault)}"
     else:
-        told = f"{type(fault).__name__}: {fault}".removesuffix(": ")
+        told = f"{type(fault).__name__}: {_text(fault)}".removesuffix(": ")
     if isinstance(fault, BackendError):
         # A plugin may have made a kind of its own; the parent knows the one that it is made of.
         kind = next(one.__name__ for one in type(fault).__mro__ if one.__module__ == errors.__name__)
-        phase = fault.phase
-    message = textwrap.shorten(clean(told[:PRINTED]), LONGEST, placeholder=" …")
+        phase = _text(fault.phase)
+    told = clean(told[:PRINTED])
+    # A word that is longer than the line would be left out whole.
+    message = textwrap.shorten(told, LONGEST, placeholder=" …") if " " in told[:LONGEST] else told[:LONGEST]
     return protocol.Failed(kind=kind, phase=phase, message=message, hint=clean(hint[:PRINTED]))
+
+
+def _text(value: object) -> str:
+    """Give what a plugin put into its error as text; an error that cannot even be told is still told of."""
+    try:
+        return str(value)
+    except Exception as fault:  # whatever the plugin's own __str__ raises
+        return f"(what it says cannot be told: its __str__ raises {type(fault).__name__})"
 
 
 def main() -> None:
@@ -136,8 +154,12 @@ def main() -> None:
     descriptor, bonds = int(sys.argv[1]), msgspec.json.decode(sys.argv[2], type=Bonds)
     bind(bonds)
     os.set_inheritable(descriptor, False)
-    with socket.socket(fileno=descriptor) as pipe:
-        serve(pipe)
+    try:
+        with socket.socket(fileno=descriptor) as pipe:
+            serve(pipe)
+    except OSError:
+        traceback.print_exc()
+        os._exit(PIPE_LOST)
     with suppress(AttributeError, OSError, ValueError):
         sys.stdout.flush()
     # A vendor's threads or exit handlers may hang or crash a finished process; nothing is left to do in it.

@@ -17,6 +17,7 @@ from msgspec import structs
 from kdbench import bench, journal, profile
 from kdbench.records import BackendRecord, CellRecord, Result, Slice
 from kdbench.sections import Profile
+from kdbench.spec import Boundary, Scenario
 from kdbench.student import load_evaluation, open_student
 
 STUDENT = "digits-2x5"
@@ -84,6 +85,17 @@ PLACES = {
                 return runner(inputs)
             return call
     """,
+    "resident": """
+        @hookimpl
+        def kdbench_run(session, batch_size):
+            inner = healthy.kdbench_run(session, batch_size)
+            class Resident:
+                upload, download = staticmethod(inner.upload), staticmethod(inner.download)
+                def __call__(self, inputs):
+                    return inner(inputs)
+                {}
+            return Resident()
+    """,
     "close": """
         @hookimpl
         def kdbench_load(artifact):
@@ -95,7 +107,10 @@ PLACES = {
             return Opened()
     """,
 }
-"""A hook each, healthy but for the statements at `{}`; `run` is a call of the runner, `bind` its making."""
+"""A hook each, healthy but for the statements at `{}`; `run` is a call of the runner, `bind` its making.
+
+`resident` is the body of a runner's class, whose methods it may replace.
+"""
 
 
 def rogue(place: str, statements: str) -> str:
@@ -129,6 +144,8 @@ def tiny(
     tail_s: float = 0.0,
     limits: Mapping[str, float] | None = None,
     allow_fallback: bool = False,
+    boundary: Boundary = "host",
+    scenarios: tuple[Scenario, ...] = ("latency",),
 ) -> Profile:
     """Give a plan of short blocks, with time limits that only a plugin that hangs exceeds.
 
@@ -141,7 +158,8 @@ def tiny(
         blocks=blocks,
         batches=(1,),
         threads=1,
-        scenarios=("latency",),
+        scenarios=scenarios,
+        boundary=boundary,
         limits={**generous, **(limits or {})},
         allow_fallback=allow_fallback,
     )

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import weakref
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from kdbench import accuracy
 from kdbench.errors import ContractError
 from kdbench.spec import TensorSpec
+from kdbench.transfer import Transfer
 
 LOGITS = (TensorSpec("logits", (3,), "float32"),)
 RANDOM = np.random.default_rng(3)
@@ -207,6 +209,49 @@ def test_a_pipelined_runner_that_writes_to_its_input_is_found_out():
 
     with pytest.raises(ContractError, match="wrote to its input"):
         accuracy.infer_pipelined(Writing(2, 1), (IMAGES,), LOGITS, 2, 7, 2)
+
+
+class Away:
+    """Arrays somewhere else; as many as live at once are counted."""
+
+    living = most = 0
+
+    def __init__(self, arrays) -> None:
+        self.arrays = tuple(array.copy() for array in arrays)
+        Away.living += 1
+        Away.most = max(Away.most, Away.living)
+
+    def __del__(self) -> None:
+        Away.living -= 1
+
+
+AWAY = Transfer("device", Away, lambda outputs: outputs.arrays)
+
+
+def test_what_is_uploaded_reaches_the_runner_and_its_answer_is_downloaded():
+    found = accuracy.infer(
+        lambda inputs: Away(Reusing(2)(inputs.arrays)), (IMAGES,), LOGITS, 2, 7, transfer=AWAY
+    )
+    assert np.array_equal(found, 2 * IMAGES)
+
+
+@pytest.mark.parametrize("at_once", [1, 3])
+def test_what_is_uploaded_lives_until_its_request_is_complete_and_no_longer(at_once):
+    class Careless(Queue):
+        def submit(self, inputs, tag):
+            super().submit(weakref.ref(inputs), tag)
+
+        def answer(self, reference):
+            return Away((2 * reference().arrays[0],))
+
+        def wait(self):
+            done = [self.flying.pop() for _ in range(min(self.at_once, len(self.flying)))]
+            return [(tag, self.answer(reference)) for tag, reference in done]
+
+    Away.most = Away.living = 0
+    found = accuracy.infer_pipelined(Careless(3, at_once), (IMAGES,), LOGITS, 1, 7, 3, transfer=AWAY)
+    assert np.array_equal(found, 2 * IMAGES)
+    assert Away.most <= 3 + at_once + 1
 
 
 def test_a_tag_that_was_not_in_flight_and_an_empty_wait_are_refused():

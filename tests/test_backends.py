@@ -9,8 +9,8 @@ import pytest
 from kdbench import hookimpl
 from kdbench.backends import HOOKS, Backend, connect, load_plugin
 from kdbench.discovery import Source, installed
-from kdbench.errors import BackendError, ContractError, StudentError, Unsupported
-from kdbench.spec import API, Artifact, Available, Target, Unavailable
+from kdbench.errors import BackendError, ContractError, ObserverError, StudentError, Unsupported
+from kdbench.spec import API, Available, Target, Unavailable
 
 TARGET = Target(device="cpu")
 
@@ -365,12 +365,11 @@ def test_an_observer_sees_a_phase_and_what_it_answered(plugin, ask, paper_studen
         def kdbench_compile(self, student, target):
             artifact = yield
             self.seen = (student, target, artifact)
-            return Artifact(artifact.files, {**artifact.notes, "observed": "yes"})
+            return artifact
 
     observer = Observer()
-    artifact = ask(connect("fast", plugin(), [observer]), "compile")
-    assert observer.seen[:2] == (paper_student, TARGET)
-    assert artifact.notes == {**observer.seen[2].notes, "observed": "yes"}
+    artifact = ask(connect("fast", plugin(), {"watcher": observer}), "compile")
+    assert observer.seen == (paper_student, TARGET, artifact)
 
 
 def test_an_observer_may_not_answer_for_the_plugin(plugin):
@@ -379,8 +378,8 @@ def test_an_observer_may_not_answer_for_the_plugin(plugin):
         def kdbench_probe(self):
             return Unavailable("mine now")
 
-    with pytest.raises(ContractError, match=r"observer 0 of fast .*kdbench_probe, and may only wrap"):
-        connect("fast", plugin(), [Usurper()])
+    with pytest.raises(ObserverError, match=r"The observer watcher .*kdbench_probe, and may only wrap"):
+        connect("fast", plugin(), {"watcher": Usurper()})
 
 
 def test_backends_do_not_share_hooks(plugin):

@@ -246,7 +246,7 @@ def test_debug_is_taken_after_a_command_below_a_command(call):
 
 def test_an_unknown_command_offers_the_nearest(call):
     refused(call("rnu"), "There is no command 'rnu'. Did you mean run?")
-    refused(call("zzz"), "There are run, show, compare, ab, backends")
+    refused(call("zzz"), "There are run, compile, show, compare, ab, backends")
 
 
 def test_no_command_shows_the_help(call):

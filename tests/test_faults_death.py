@@ -31,7 +31,7 @@ ENDINGS = {
         "kdbench_complie",
     ),
     "answers-nothing": (rogue("load", "return None"), "load", "answered nothing"),
-    "closes-its-pipe": (rogue("load", "os.closerange(3, 256)"), "load", "ended by itself"),
+    "closes-its-pipe": (rogue("load", "os.closerange(3, 256)"), "load", "It closed, or put"),
     "writes-into-its-pipe": (
         rogue(
             "load",

@@ -133,7 +133,9 @@ def test_a_run_resumed_behind_the_cohorts_comes_to_the_same_pair_and_completes(r
 
 
 COHORTS = ((0, 1, 2, 3), (0, 4, 5))
-JOBS = SimpleNamespace(jobs=[SimpleNamespace(cells={1: job, 4: 6 + job}) for job in range(6)])
+JOBS = SimpleNamespace(
+    jobs=[SimpleNamespace(cells={1: job, 4: 6 + job}) for job in range(6)], together=lambda a, b: True
+)
 """All of a plan that matters: six jobs with a cell for each of two batch sizes."""
 
 

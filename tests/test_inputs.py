@@ -9,6 +9,7 @@ from kdbench import inputs
 from kdbench.errors import ContractError
 from kdbench.inputs import ENTRIES, image_rows, ring_of
 from kdbench.spec import TensorSpec
+from kdbench.transfer import Transfer
 
 SPECS = (TensorSpec("image", (2, 3), "float32"), TensorSpec("mask", (5,), "uint8"))
 RANDOM = np.random.default_rng(5)
@@ -95,6 +96,32 @@ def test_a_runner_with_memory_of_its_own_gets_its_own_arrays_filled():
     ring = ring_of(runner, SPLIT, SPECS, 4)
     assert all(mine is theirs for mine, theirs in zip(ring.entries, runner.given, strict=True))
     assert np.array_equal(ring.entries[7][0], SPLIT[0][image_rows(7, 4, 100)])
+
+
+def copied(arrays):
+    return tuple(array.copy() for array in arrays)
+
+
+@pytest.mark.parametrize("batch", [1, 4])
+def test_a_ring_on_the_device_holds_what_upload_gave_of_the_same_images(batch):
+    ring = ring_of(Pinned(), SPLIT, SPECS, batch, Transfer("device", copied, copied))
+    assert len(ring.entries) == ENTRIES
+    for mine, theirs in zip(ring.entries, ring_of(plain, SPLIT, SPECS, batch).entries, strict=True):
+        assert all(np.array_equal(one, other) for one, other in zip(mine, theirs, strict=True))
+
+
+def test_a_ring_of_large_inputs_on_the_device_is_shorter_too(monkeypatch):
+    transfer = Transfer("device", copied, copied)
+    monkeypatch.setattr(inputs, "RING_BYTES", 10 * 4 * (6 * 4 + 5))
+    assert len(ring_of(plain, SPLIT, SPECS, 4, transfer).entries) == 10
+    monkeypatch.setattr(inputs, "RING_BYTES", 1)
+    assert len(ring_of(plain, SPLIT, SPECS, 4, transfer).entries) == inputs.FEWEST
+
+
+def test_an_upload_that_answers_the_same_object_again_is_refused():
+    buffer = object()
+    with pytest.raises(ContractError, match="the same object twice"):
+        ring_of(plain, SPLIT, SPECS, 4, Transfer("device", lambda arrays: buffer, copied))
 
 
 def one_spoilt(spoil):

@@ -395,3 +395,23 @@ def test_any_damage_gives_a_result_or_a_sentence(tmp_path, data):
         assert json.dumps(found.environment, allow_nan=False)
     else:
         assert str(found).isprintable()
+
+
+def test_cells_that_were_planned_on_the_way_follow_the_others_and_may_be_spoken_of_from_then_on(path):
+    own = CellRecord(cell=replace(KEY, batch=6), status="measured")
+    with journal.create(path, PLANNED) as opened:
+        opened.append(Entry(kind="cells", added=(own,)))
+        opened.append(Entry(kind="cells", cells={2: structs.replace(own, status="failed", reason="gone")}))
+    folded = journal.fold(path)
+    assert [one.cell.batch for one in folded.cells] == [1, 8, 6]
+    assert folded.cells[2].reason == "gone"
+    assert journal.fold(path, through=lambda _: False).cells == PLANNED.cells
+
+
+def test_a_cell_is_spoken_of_only_after_it_was_planned(path):
+    own = CellRecord(cell=replace(KEY, batch=6), status="measured")
+    with journal.create(path, PLANNED) as opened:
+        opened.append(Entry(kind="cells", cells={2: own}))
+        opened.append(Entry(kind="cells", added=(own,)))
+    assert "Line 2" in refusal(path).message
+    assert "there are 2 cells" in refusal(path).message

@@ -56,6 +56,16 @@ def test_the_outputs_are_those_of_the_last_call(clock):
     assert turns.last == 2
 
 
+@pytest.mark.parametrize("taken", [0, 1, 2, 3, 4, 6])
+def test_an_entry_is_replaced_where_it_stands_and_the_ring_goes_on(taken):
+    turns = ring(4)
+    assert len(list(turns.take(taken))) == taken
+    turns.put(2, "another")
+    assert turns.entries == ((0,), (1,), "another", (3,))
+    expected = [turns.entries[(taken + call) % 4] for call in range(9)]
+    assert list(turns.take(9)) == expected
+
+
 def test_inputs_take_turns_over_all_calls_whoever_makes_them(clock):
     seen = []
 

@@ -17,7 +17,7 @@ from kdbench.problems import describe, parse, problems
 from kdbench.sections import Batch, Document, Drop, Seconds
 from kdbench.spec import Precision
 
-HOUSE = ("ab", "ci", "quick", "rigorous", "standard", "sustained")
+HOUSE = ("ab", "ci", "crossover", "quick", "rigorous", "standard", "sustained")
 
 
 @pytest.fixture
@@ -190,7 +190,7 @@ def test_a_question_at_the_end_of_a_sentence_bears_no_full_stop(write):
 def test_an_unknown_name_offers_the_nearest_and_a_missing_file_is_named():
     with pytest.raises(ProfileError, match=r"no profile named 'quik'.*Did you mean quick\?"):
         profile.load("quik")
-    with pytest.raises(ProfileError, match=r"no profile named 'zzz'.*There are ab, ci, quick"):
+    with pytest.raises(ProfileError, match=r"no profile named 'zzz'.*There are ab, ci, crossover, quick"):
         profile.load("zzz")
     with pytest.raises(ProfileError, match="no profile file"):
         profile.load("nowhere/quick.toml")
@@ -279,3 +279,24 @@ def test_words_of_a_command_line_are_read_by_the_same_types():
     assert math.isclose(parse("0.5", Drop), 0.5)
     with pytest.raises(ValueError, match="'0' is not a whole number from 1 to 65536"):
         parse("0", Batch)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("[crossover]\nlargest = -1", "crossover.largest must be a whole number from 0 to 65536, not -1"),
+        ("[crossover]\nresolution = 2.0", "crossover.resolution must be a number from 0 to 1, not 2.0"),
+        ("[crossover]\nbiggest = 8", "crossover.biggest is not a known key"),
+        ("[plan]\nbatches = [64]\n[crossover]\nlargest = 32", "crossover.largest must be at least"),
+        ("[crossover]\nlargest = 64\n[tail]\nduration_s = 1.0", "tail.duration_s must be 0"),
+        ("[crossover]\nlargest = 64\n[memory]\nmeasure = true", "memory.measure must be false"),
+    ],
+)
+def test_a_search_is_checked_like_any_other_table(write, text, told):
+    with pytest.raises(ProfileError) as caught:
+        profile.load(write(f"schema = 1\n{text}"))
+    assert told in caught.value.message
+
+
+def test_no_profile_but_crossover_searches():
+    assert [name for name in HOUSE if profile.load(name).crossover.largest] == ["crossover"]

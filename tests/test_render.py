@@ -6,7 +6,7 @@ import re
 import subprocess
 import sys
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace as on_device
 from io import StringIO
 from pathlib import Path
 from xml.etree import ElementTree
@@ -70,15 +70,36 @@ def test_a_result_is_shown_as_agreed(measured, width):
     golden(f"result-{width}", shown(render.result, measured, FILE, width=width))
 
 
+@pytest.fixture(scope="module")
+def on_the_device(measured):
+    """The same at the boundary `device`, where two backends tell device time, a third of their latency."""
+    cells = [replace(one, cell=on_device(one.cell, boundary="device")) for one in measured.cells]
+    telling = {index for index, one in enumerate(cells) if one.cell.backend.startswith("o")}
+    slices = [
+        replace(one, device_ns=one.median_ns / 3) if one.cell in telling else one for one in measured.slices
+    ]
+    return summarise(replace(measured, cells=tuple(cells), slices=tuple(slices)))
+
+
+@pytest.mark.parametrize("width", [80, 160])
+def test_device_time_and_another_boundary_are_shown_as_agreed(on_the_device, width):
+    golden(f"result-device-{width}", shown(render.result, on_the_device, FILE, width=width))
+
+
+def test_device_time_ranks_nobody(measured, on_the_device):
+    assert [one.leader for one in on_the_device.leads] == [one.leader for one in measured.leads]
+    assert [one.summary.median_ns for one in on_the_device.cells if one.summary] == [
+        one.summary.median_ns for one in measured.cells if one.summary
+    ]
+
+
 @pytest.mark.parametrize("width", [80, 160])
 def test_backends_are_shown_as_agreed(width):
     golden(f"backends-{width}", shown(render.backends, synthetic.BACKENDS, width=width))
 
 
 def test_a_backend_that_was_not_tried_is_not_said_to_work():
-    untried = replace(
-        synthetic.BACKENDS[0], devices=(), runtime_version="", versions={"onnxruntime": "1.31.1"}
-    )
+    untried = replace(synthetic.BACKENDS[0], devices=(), runtime_version="1.31.1")
     text = shown(render.backends, [untried])
     assert re.search(r"onnxruntime +not tried +ONNX Runtime +1\.31\.1", text)
 

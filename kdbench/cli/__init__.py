@@ -20,6 +20,7 @@ from kdbench.errors import KdbenchError
 
 COMMANDS: Mapping[str, tuple[str, str]] = {
     "run": ("kdbench.cli.run:command", "Time one student on every backend that works here."),
+    "compile": ("kdbench.cli.compile:command", "Compile a student here, to run it elsewhere."),
     "show": ("kdbench.cli.show:command", "Show the table of a result file or journal again."),
     "compare": ("kdbench.cli.compare:command", "Say what changed between results, and how sure that is."),
     "ab": ("kdbench.cli.ab:command", "Alternate two sides slice by slice: is B faster than A?"),
@@ -31,6 +32,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
         "kdbench.cli.doctor:command",
         "Tell what disturbs measurements here, and what this machine can tell apart.",
     ),
+    "plugin": ("kdbench.cli.plugin:command", "Check a backend's plugin, or begin a new one."),
     "students": ("kdbench.cli.students:command", "List, show and verify student bundles."),
     "profiles": ("kdbench.cli.profiles:command", "List, show and check measurement plans."),
     "distill": ("kdbench.cli.distill:command", "Train a student from its teacher and bundle it."),

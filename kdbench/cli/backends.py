@@ -17,7 +17,7 @@ def command(*, no_probe: bool, as_json: bool) -> None:
 
     import msgspec
 
-    from kdbench import bench, render, strict
+    from kdbench import bench, observers, render, strict
     from kdbench.cli.request import plugins
 
     quiet = nullcontext(lambda _: None)
@@ -26,4 +26,5 @@ def command(*, no_probe: bool, as_json: bool) -> None:
     if as_json:
         click.echo(msgspec.json.encode([strict.plain(record) for record in records]))
     else:
-        render.backends(render.console(stderr=False), records)
+        watching = [(one.name, str(one)) for one in observers.here()]
+        render.backends(render.console(stderr=False), records, watching)

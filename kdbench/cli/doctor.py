@@ -93,7 +93,7 @@ def _looked(*, quiet: bool) -> tuple[Facts, tuple[Finding, ...]]:
     """Watch the machine while nothing of ours runs, then ask the backends."""
     import time
 
-    from kdbench import activity, bench, environment, floors, surroundings
+    from kdbench import activity, bench, environment, floors, nvidia, surroundings
     from kdbench.cli.request import plugins
     from kdbench.cli.run import progress
     from kdbench.doctor import Facts, examine
@@ -106,7 +106,7 @@ def _looked(*, quiet: bool) -> tuple[Facts, tuple[Finding, ...]]:
         records = bench.survey(probe=True, report=report, plugins=plugins())
     vendors = {name for one in records or () for name in one.versions}
     facts = Facts(
-        environment=environment.host(vendors),
+        environment=environment.host(vendors, gpus=nvidia.facts()),
         activity=now,
         backends=records,
         results=surroundings.results_place(),

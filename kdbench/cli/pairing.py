@@ -19,6 +19,7 @@ SIDES = 2
 AS_IN_A_RUN: dict[str, Any] = {
     "blocks": None,
     "budget": None,
+    "boundary": None,
     "evaluation": None,
     "weights": "trained",
     "max_drop": None,

@@ -14,14 +14,33 @@ from typing import Any
 
 import click
 
-from kdbench import journal, nursery, results
+from kdbench import journal, nursery, observers, parcel, results, selection
 from kdbench.bench import Request
 from kdbench.errors import BackendUnavailable, UnknownBackend, UsageError
 from kdbench.profile import Profile, load, resolve
 from kdbench.request import fitted, networks
 
+DECIDED = {
+    "STUDENT": "student",
+    "--weights": "weights",
+    "--eval": "evaluation",
+    "--with-teacher": "with_teacher",
+    "--boundary": "boundary",
+    "-o": "settings",
+}
+"""What cannot be asked of artifacts that are compiled already, by option."""
 
-def build(*, writing: bool, quiet: bool, profile: str, output: Path | None, **asked: Any) -> Request:
+
+def build(
+    *,
+    writing: bool,
+    quiet: bool,
+    profile: str,
+    output: Path | None,
+    artifacts: tuple[Path, ...] = (),
+    trust_code: bool = False,
+    **asked: Any,
+) -> Request:
     """Turn the options of `kdbench run` into what `bench` takes.
 
     Everything that can be refused before a backend is started is refused here, as a KdbenchError. What can
@@ -32,6 +51,12 @@ def build(*, writing: bool, quiet: bool, profile: str, output: Path | None, **as
     if asked["blocks"] and asked["budget"]:
         raise UsageError(
             "--blocks and --budget exclude each other.", hint="Give the one that matters to you."
+        )
+    if artifacts:
+        return _of_artifacts(artifacts, profile, output, writing=writing, trust_code=trust_code, **asked)
+    if trust_code:
+        raise UsageError(
+            "--trust-code goes with --artifact, or with --resume of such a run.", hint="Leave it out."
         )
     plan = _resolved(profile, **asked)
     target = output_path(output, plan.name, writing=writing)
@@ -53,12 +78,53 @@ def build(*, writing: bool, quiet: bool, profile: str, output: Path | None, **as
         profile=plan,
         backends=asked["backends"],
         devices=asked["devices"],
-        options=_options(asked["settings"]),
+        options=options_by_backend(asked["settings"]),
         budget_s=asked["budget"],
         output=target,
         argv=tuple(sys.argv[1:]),
         plugins=plugins(),
         notes=notes,
+    )
+
+
+def _of_artifacts(
+    folders: tuple[Path, ...],
+    profile: str,
+    output: Path | None,
+    *,
+    writing: bool,
+    trust_code: bool,
+    **asked: Any,
+) -> Request:
+    """Ask for what parcels hold: nothing of them is opened unless they are trusted."""
+    idle = [option for option, name in DECIDED.items() if asked[name] not in (None, False, (), "trained")]
+    if idle:
+        raise UsageError(
+            f"{', '.join(idle)} was decided when the artifact was compiled, and cannot be given with "
+            "--artifact.",
+            hint="`kdbench compile` takes it.",
+        )
+    parcel.refuse_untrusted([str(folder) for folder in folders], trusted=trust_code)
+    target = output_path(output, profile, writing=writing)
+    parcels = tuple(map(parcel.open_parcel, folders))
+    wanted = {name: asked[name] for name in ("backends", "precisions", "batches", "scenarios")}
+    threads = () if asked["threads"] is None else (asked["threads"],)
+    plan = selection.adopted(
+        _resolved(profile, **{**asked, **dict.fromkeys(wanted)}),
+        parcels,
+        asked["devices"],
+        threads=threads,
+        **wanted,
+    )
+    return Request(
+        student=parcels[0].student,
+        profile=plan,
+        devices=asked["devices"],
+        budget_s=asked["budget"],
+        output=target,
+        argv=tuple(sys.argv[1:]),
+        plugins=plugins(),
+        parcels=parcels,
     )
 
 
@@ -103,22 +169,26 @@ def journal_to_finish(path: Path) -> Path:
 
 def _resolved(name: str, **asked: Any) -> Profile:
     limits = {phase: seconds for one in asked["timeouts"] for phase, seconds in one.items()}
-    return resolve(
+    plan = resolve(
         load(name),
         student=asked["student"],
         precisions=asked["precisions"] or None,
         batches=asked["batches"] or None,
         scenarios=asked["scenarios"] or None,
         threads=asked["threads"],
+        boundary=asked["boundary"],
         blocks=asked["blocks"],
         max_drop=asked["max_drop"],
         with_teacher=asked["with_teacher"] or None,
         allow_fallback=asked["allow_fallback"] or None,
+        observers=asked.get("observers") or None,
         limits=limits,
     )
+    observers.chosen(plan.observe.observers)  # refuses one that is not there, before anything is started
+    return plan
 
 
-def _options(settings: tuple[tuple[str, str, str], ...]) -> Mapping[str, Mapping[str, str]]:
+def options_by_backend(settings: tuple[tuple[str, str, str], ...]) -> Mapping[str, Mapping[str, str]]:
     """Sort the settings by backend; of one that is given twice the last holds."""
     options: dict[str, dict[str, str]] = {}
     for backend, key, value in settings:

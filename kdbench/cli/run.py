@@ -12,21 +12,28 @@ import click
 from kdbench.cli.types import AccuracyDrop, Checked, Duration, Setting, Several, Timeout, together
 from kdbench.errors import Interrupted, KdbenchError, UsageError
 from kdbench.sections import Batch, Blocks, Text, Threads
-from kdbench.spec import Precision, Scenario
+from kdbench.spec import BOUNDARIES, Precision, Scenario
 
 if TYPE_CHECKING:
     from kdbench.plan import Plan
     from kdbench.progress import Report
     from kdbench.records import Result
 
-ALONE = frozenset({"resume", "as_json", "quiet", "debug"})
+ALONE = frozenset({"resume", "trust_code", "as_json", "quiet", "debug"})
 """The options that go with --resume; every other one is decided by the run that is resumed."""
 
 
-def several(*names: str, kind: Any, metavar: str, text: str) -> Callable[[Any], Any]:
+def several(*names: str, kind: Any, metavar: str, text: str, required: bool = False) -> Callable[[Any], Any]:
     """Declare an option that takes a comma list, and may be given again."""
-    item = Several(Checked(kind, names[-1]))
-    return click.option(*names, type=item, multiple=True, callback=together, metavar=metavar, help=text)
+    return click.option(
+        *names,
+        type=Several(Checked(kind, names[-1])),
+        multiple=True,
+        callback=together,
+        required=required,
+        metavar=metavar,
+        help=text,
+    )
 
 
 @click.command(short_help="Time one student on every backend that works here.")
@@ -40,7 +47,7 @@ def several(*names: str, kind: Any, metavar: str, text: str) -> Callable[[Any], 
     text="Measure these only, and fail (exit 3) where one cannot run. [default: all that work here]",
 )
 @several(
-    "--device", "devices", kind=Text, metavar="ID[,ID]", text="Devices by id, as `kdbench backends` has them."
+    "--device", "devices", kind=Text, metavar="ID[,ID]", text="Devices by id or UUID; see `kdbench backends`."
 )
 @click.option(
     "--eval",
@@ -74,6 +81,11 @@ def several(*names: str, kind: Any, metavar: str, text: str) -> Callable[[Any], 
     kind=Scenario,
     metavar="latency,throughput",
     text="One call at a time, or as many in flight as pay.",
+)
+@click.option(
+    "--boundary",
+    type=click.Choice(BOUNDARIES),
+    help="Where a call begins and ends: with host arrays, copies included, or with inputs on the device.",
 )
 @click.option(
     "--threads",
@@ -121,6 +133,24 @@ def several(*names: str, kind: Any, metavar: str, text: str) -> Callable[[Any], 
     is_flag=True,
     help="Measure what runs elsewhere, or in another precision, than asked: marked, and never ranked.",
 )
+@click.option(
+    "--artifact",
+    "artifacts",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    metavar="DIR",
+    help="Compile nothing: measure what `kdbench compile` wrote to DIR; may be given again.",
+)
+@click.option(
+    "--trust-code", is_flag=True, help="Load artifacts that were compiled elsewhere: they are native code."
+)
+@several(
+    "--observe",
+    "observers",
+    kind=Text,
+    metavar="NAME[,NAME]",
+    text="Run each cell once more, alone, while these observers watch; their files lie beside the result.",
+)
 @click.option("--dry-run", is_flag=True, help="Print what would be measured and how long that takes.")
 @click.option(
     "--output",
@@ -158,7 +188,12 @@ def command(
     if resume is not None:
         _refuse_beside_resume(ctx)
         output = journal_to_finish(resume)
-        result = _measured(lambda report: bench.resume(resume, report), output, as_json=as_json, quiet=quiet)
+        result = _measured(
+            lambda report: bench.resume(resume, report, trust_code=asked["trust_code"]),
+            output,
+            as_json=as_json,
+            quiet=quiet,
+        )
         ctx.exit(bench.exit_code(result, _named(result)))
     request = build(writing=not dry_run, quiet=quiet, **asked)
     with hidden_plugins_told():

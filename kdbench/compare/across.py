@@ -25,9 +25,10 @@ from kdbench.compare.spread import spread
 from kdbench.compare.verdict import LEVEL, Finding, judge
 from kdbench.comparison import Change, Comparison, Overtaking, Row
 from kdbench.errors import UsageError
+from kdbench.findings.crossover import Names, sentence
 from kdbench.metric import METRICS
 from kdbench.problems import nearest, quote
-from kdbench.ranking import Costs, latency_costs, throughput_costs
+from kdbench.ranking import Costs, homes, latency_costs, throughput_costs
 from kdbench.records import Result
 from kdbench.spec import Cell
 
@@ -85,8 +86,9 @@ def across(result: Result, key: str, options: Options | None = None, *, file: st
         new=source(result, "other", file),
         across=key,
         rows=tuple(rows),
-        overtakings=tuple(_overtakings(pairs, changes, key)),
-        notes=(*_left_out(found), *alone),
+        # A search measured where they change places; between its batch sizes nothing need be guessed.
+        overtakings=() if result.crossings else tuple(_overtakings(pairs, changes, key)),
+        notes=(*_left_out(found), *_not_alternated(pairs, costs), *alone, *_searched(result, key)),
     )
     return structs.replace(comparison, verdict=overall(comparison, options))
 
@@ -98,6 +100,26 @@ def _left_out(found: Sequence[Evidence]) -> Iterator[str]:
     if bad:
         others = f" and {len(bad) - 1} more" if len(bad) > 1 else ""
         yield f"Left out, for it is less accurate than is allowed: {bad[0]}{others}."
+
+
+def _not_alternated(pairs: Sequence[_Pair], costs: Mapping[Hashable, Costs]) -> Iterator[str]:
+    for pair in pairs:
+        base, new = pair.base, pair.new
+        if not costs[_arena(base.record.cell)].alternated(base.index, new.index):
+            yield (
+                "Cells on unlike devices were not alternated: they are compared by the medians of their "
+                "blocks, which is less sharp."
+            )
+            return
+
+
+def _searched(result: Result, key: str) -> Iterator[str]:
+    """Say what a search found about configurations that are alike but for `key`."""
+    names = Names.of(result)
+    for crossing in result.crossings:
+        first, second = (result.cells[cell].cell for cell in (crossing.low.first, crossing.low.second))
+        if replace(first, **{key: getattr(second, key)}) == second:
+            yield sentence(crossing, names)
 
 
 def _groups(found: Sequence[Evidence], key: str, options: Options) -> list[list[Evidence]]:
@@ -122,12 +144,15 @@ def _costs(found: Sequence[Evidence]) -> Mapping[Hashable, Costs]:
     for one in found:
         arenas[_arena(one.record.cell)].append(one)
     costs: dict[Hashable, Costs] = {}
+    places = homes(found[0].result.cells) if found else {}
     for arena, members in arenas.items():
         indices = {one.index for one in members}
         if members[0].record.cell.scenario == "latency":
-            costs[arena] = latency_costs((part for one in members for part in one.slices), indices)
+            slices = (part for one in members for part in one.slices)
+            costs[arena] = latency_costs(slices, indices, homes=places)
         else:
-            costs[arena] = throughput_costs((part for one in members for part in one.windows), indices)
+            windows = (part for one in members for part in one.windows)
+            costs[arena] = throughput_costs(windows, indices, places)
     return costs
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from statistics import median
 from typing import Any
 
 from kdbench.compare.evidence import Evidence
 from kdbench.compare.settle import versions
 from kdbench.comparison import Difference
-from kdbench.environment import MUST_AGREE
+from kdbench.environment import must_agree
 from kdbench.records import Result
 from kdbench.strict import clean
 
@@ -38,6 +39,21 @@ _WORDS: Mapping[str, str] = {
     "clock.source": "clock",
     "power.on_battery": "on battery",
 }
+
+_GPU_WORDS: Mapping[str, str] = {
+    "name": "GPU",
+    "uuid": "UUID of the GPU",
+    "driver": "driver of the GPU",
+    "cuda": "CUDA that the driver of the GPU serves",
+    "power_limit_w": "power limit of the GPU in W",
+    "ecc": "error correction of the GPU",
+    "mig": "MIG on the GPU",
+    "persistence": "persistence of the GPU's driver",
+    "compute_mode": "compute mode of the GPU",
+}
+
+_GPU_CLOCK = 0.05
+"""Medians of the SM clock that differ by more than this share are told of: the limit of drift."""
 
 
 def mismatches(base: Result, new: Result, pairs: Pairs, *, boundaries: bool) -> tuple[str, ...]:
@@ -80,7 +96,7 @@ def differences(base: Result, new: Result, pairs: Pairs) -> tuple[Difference, ..
     found = [
         _difference(_told(path), ours.get(path), theirs.get(path))
         for path in dict.fromkeys([*ours, *theirs])
-        if any(path == fact or path.startswith(f"{fact}.") for fact in MUST_AGREE)
+        if must_agree(path)
         and ours.get(path) != theirs.get(path)
         and (_known(ours.get(path)) or _known(theirs.get(path)))
     ]
@@ -99,7 +115,7 @@ def _of_backends(pairs: Pairs) -> Iterator[Difference]:
                 what = {"runtime": name, "plugin": f"plugin of {name}"}.get(part, part)
                 told[_difference(what, ours.get(part), theirs.get(part))] = None
     for base, new in pairs:
-        for difference in _placed(base, new):
+        for difference in (*_placed(base, new), *_clocked(base, new)):
             told[difference] = None
     yield from told
 
@@ -130,6 +146,19 @@ def _placed(base: Evidence, new: Evidence) -> Iterator[Difference]:
         yield _difference(f"device {cell.device} of {cell.backend}", ours.device_name, theirs.device_name)
 
 
+def _clocked(base: Evidence, new: Evidence) -> Iterator[Difference]:
+    """Tell where a GPU ran at another clock."""
+    cell, other = base.record.cell, new.record.cell
+    if (cell.backend, cell.device) != (other.backend, other.device):
+        return
+    ours, theirs = ([one.gpu_clock_mhz for one in side.slices if one.gpu_clock_mhz] for side in (base, new))
+    if ours and theirs:
+        before, now = median(ours), median(theirs)
+        if max(before, now) > (1 + _GPU_CLOCK) * min(before, now):
+            what = f"SM clock of {cell.device} under {cell.backend} in MHz, batch {cell.batch}"
+            yield _difference(what, f"{before:.0f}", f"{now:.0f}")
+
+
 def _difference(what: str, base: Any, new: Any) -> Difference:
     ours, theirs = _apart(_text(base), _text(new))
     return Difference(what=clean(what)[:_LONGEST], base=ours, new=theirs)
@@ -140,11 +169,18 @@ def _leaves(tree: Mapping[str, Any], prefix: str = "", depth: int = _DEPTH) -> I
     for key, value in tree.items():
         if isinstance(value, Mapping) and depth:
             yield from _leaves(value, f"{prefix}{key}.", depth - 1)
+        elif f"{prefix}{key}" == "gpus" and isinstance(value, list):
+            numbered = {str(number): gpu for number, gpu in enumerate(value)}
+            yield from _leaves(numbered, "gpus.", depth - 1)
         else:
             yield f"{prefix}{key}", value
 
 
 def _told(path: str) -> str:
+    section, _, rest = path.partition(".")
+    number, _, fact = rest.partition(".")
+    if section == "gpus" and fact in _GPU_WORDS:
+        return f"{_GPU_WORDS[fact]} ({number})" if number != "0" else _GPU_WORDS[fact]
     for prefix in ("versions.", "variables."):
         path = path.removeprefix(prefix)
     return clean(_WORDS.get(path, path))[:_LONGEST]

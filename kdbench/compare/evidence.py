@@ -210,7 +210,10 @@ def once(metric: Metric, record: CellRecord) -> float | None:
         return float(memory.peak_bytes - memory.base_bytes) if known else None  # type: ignore[union-attr,operator]
     if record.artifact is None:
         return None
-    return float(record.artifact.bytes if metric.name == "artifact.bytes" else record.artifact.compile_s)
+    if metric.name == "artifact.bytes":
+        return float(record.artifact.bytes)
+    # What another machine took to compile says nothing of this one.
+    return float(record.artifact.compile_s) if record.artifact.origin == "here" else None
 
 
 def threads(found: Evidence) -> int | None:

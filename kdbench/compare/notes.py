@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from kdbench.compare.verdict import Finding, ratio
 from kdbench.comparison import Change, Row
 from kdbench.records import Result
+from kdbench.strict import clean
 
 Judged = Sequence[tuple[Row, Finding, Change]]
 
@@ -24,6 +25,17 @@ def of_runs(base: Result, new: Result) -> Iterator[str]:
     hosts = [result.environment.get("host_hash") for result in (base, new)]
     if all(hosts) and hosts[0] != hosts[1]:
         yield "They ran on two machines: what differs is the machines as much as what ran on them."
+    for side, result in (("Base", base), ("New", new)):
+        names = {
+            clean(one.cell.backend)
+            for one in result.cells
+            if one.artifact is not None and one.artifact.origin == "elsewhere"
+        }
+        if names:
+            yield (
+                f"{side} ran artifacts that were compiled elsewhere ({', '.join(sorted(names))}); their "
+                "cells are held against those of the same key, wherever these were compiled."
+            )
 
 
 def of_trial(result: Result) -> Iterator[str]:

@@ -88,6 +88,8 @@ def _of(benchmark: str, record: CellRecord, slices: Sequence[Slice]) -> Iterator
         for one in summary.percentiles:
             if one.value_ns is not None and one.p >= 90:
                 yield Figure(benchmark, f"latency-p{f'{one.p:g}'.replace('.', '-')}", "ns", one.value_ns)
+    if summary is not None and summary.device_ns is not None:
+        yield Figure(benchmark, "device-time", "ns", summary.device_ns)
     if summary is not None and summary.throughput_per_s is not None:
         low, high = summary.throughput_low_per_s, summary.throughput_high_per_s
         rate = summary.throughput_per_s

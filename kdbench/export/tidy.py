@@ -121,6 +121,7 @@ def _summary(summary: Summary) -> Row:
         "throughput_low_per_s": summary.throughput_low_per_s,
         "throughput_high_per_s": summary.throughput_high_per_s,
         "settled_depth": summary.depth,
+        "device_ns": summary.device_ns,
     }
 
 
@@ -142,6 +143,7 @@ def _costs(record: CellRecord) -> Row:
         "memory_peak_bytes": memory.peak_bytes if memory else None,
         "memory_base_bytes": memory.base_bytes if memory else None,
         "artifact_bytes": artifact.bytes if artifact else None,
+        "artifact_origin": artifact.origin if artifact else None,
         "compile_s": artifact.compile_s if artifact else None,
         "compile_cached": artifact.cached if artifact else None,
     }
@@ -180,7 +182,10 @@ def samples(result: Result) -> Iterator[Row]:
 
 def _raw(result: Result, records: Any) -> Iterator[Row]:
     for one in records:
-        yield {"run": result.run.id, **key(result.cells[one.cell].cell), **asdict(one)}
+        facts = {
+            name: ", ".join(fact) if isinstance(fact, tuple) else fact for name, fact in asdict(one).items()
+        }
+        yield {"run": result.run.id, **key(result.cells[one.cell].cell), **facts}
 
 
 ROWS: Mapping[What, Callable[[Result], Iterator[Row]]] = MappingProxyType(

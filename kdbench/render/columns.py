@@ -14,6 +14,7 @@ from kdbench.spec import Scenario
 
 DISPATCH = "†"
 WITHHELD = "withheld"
+DEVICE_TIME = "device time"
 START = "start"
 STYLES = {FASTEST: "bold green", TIED: "bold cyan"}
 
@@ -60,6 +61,7 @@ def columns(section: Section) -> tuple[Column, ...]:
     own.append(_words("device", [plain(row.cell.device) for row in rows], 20))
     own.append(_words("precision", [row.cell.precision for row in rows], 0))
     own += _latencies(section)
+    own.append(_device_time(section))
     own.append(_throughput(section))
     own += [
         _accuracy(rows),
@@ -158,6 +160,18 @@ def _percentile(record: CellRecord, p: float, size: float) -> str:
     if found.value_ns is not None:
         return significant(found.value_ns / size, _doubt(summary))
     return WITHHELD if summary.median_ns else ""
+
+
+def _device_time(section: Section) -> Column:
+    """Write what the device's own clock tells of a call, in the unit of the latencies beside it."""
+    summaries = [one.summary for row in section.rows for one in row.records if one.summary]
+    unit, size = time_unit([one.median_ns for one in summaries if one.median_ns])
+
+    def time(record: CellRecord) -> str:
+        told = record.summary.device_ns if record.summary else None
+        return significant(told / size, 0.01) if told else ""
+
+    return _figures(DEVICE_TIME, unit, _each(section.rows, "latency", time), 22)
 
 
 def _throughput(section: Section) -> Column:

@@ -18,6 +18,7 @@ from kdbench.doctor import Condition, Facts, Finding
 from kdbench.figures import count, duration, listed, percent, plain
 from kdbench.records import BackendRecord, Floor
 from kdbench.render import listing
+from kdbench.render.hardware import gpus
 
 STYLES: Mapping[Condition, str] = {"bad": "red", "doubtful": "yellow", "unknown": "dim", "ok": "green"}
 
@@ -208,6 +209,7 @@ def _parts(facts: Facts) -> list[tuple[str, list[str]]]:
             ["" if top is None else f"up to {top:.0f} MHz", "" if not now else f"now {now:.0f} MHz"],
         ),
         ("caches", _caches(facts.fact("cpu.caches"))),
+        *(("GPU", [line]) for line in gpus(facts.fact("gpus"))),
         ("memory", [memory, f"{left} left" if left else ""]),
         (
             "system",

@@ -12,6 +12,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from kdbench.estimate import BOUND
 from kdbench.records import BackendRecord
 from kdbench.render.figures import count, duration, listed, plain
 from kdbench.render.rows import prefix
@@ -51,8 +52,13 @@ class Planned(Protocol):
         ...
 
 
-def backends(console: Console, records: Sequence[BackendRecord]) -> None:
-    """List backends: whether each works here, its version and devices; then why the others do not."""
+def backends(
+    console: Console, records: Sequence[BackendRecord], observers: Sequence[tuple[str, str]] = ()
+) -> None:
+    """List backends: whether each works here, its version and devices; then why the others do not.
+
+    observers: name and distribution of each that is installed, told at the end.
+    """
     if not records:
         console.print(Text("No backend is installed."))
         return
@@ -65,13 +71,20 @@ def backends(console: Console, records: Sequence[BackendRecord]) -> None:
             Text(plain(record.name), style="bold"),
             Text(word, style=style),
             Text(plain(record.title)),
-            Text(plain(record.runtime_version or next(iter(record.versions.values()), ""))),
-            Text("\n".join(plain(f"{device}  {name}") for device, name in record.devices)),
+            Text(plain(record.runtime_version)),
+            Text("\n".join(_device(record, *device) for device in record.devices)),
         )
     console.print(listing)
     for record in records:
         if record.status != "available":
             _why(console, record)
+    if observers:
+        told = listed([f"{plain(name)} ({plain(where)})" for name, where in observers])
+        console.print(Text(f"\nObservers, for kdbench run --observe: {told}"))
+
+
+def _device(record: BackendRecord, device: str, name: str) -> str:
+    return plain("  ".join(part for part in (device, name, record.uuids.get(device, "")) if part))
 
 
 def _why(console: Console, record: BackendRecord) -> None:
@@ -88,7 +101,8 @@ def plan(console: Console, plan: Planned) -> None:
     rows: dict[tuple[str, ...], list[Cell]] = defaultdict(list)
     for cell in plan.cells:
         rows[cell.side, cell.network, cell.backend, cell.device, cell.precision, cell.variant].append(cell)
-    listing = _table("backend", "device", "precision", "batch", "scenario")
+    away = any(cell.boundary != "host" for cell in plan.cells)
+    listing = _table("backend", "device", "precision", "batch", "scenario", *["boundary"] * away)
     for (_, _, backend, device, precision, variant), cells in rows.items():
         sizes = sorted({cell.batch for cell in cells})
         listing.add_row(
@@ -99,11 +113,14 @@ def plan(console: Console, plan: Planned) -> None:
             Text(precision),
             Text(", ".join(map(str, sizes))),
             Text(listed(list(dict.fromkeys(cell.scenario for cell in cells)))),
+            *[Text(cells[0].boundary)] * away,
         )
     console.print(listing)
     console.print()
     amount = f"{count(len(plan.cells), 'cell')} in {count(plan.blocks, 'block')} of fresh processes"
-    console.print(Text.assemble((f"{amount}, about {duration(plan.seconds)}", "bold")))
+    bounded = any(name.endswith(BOUND) for name, _ in plan.stages)
+    about = f"{BOUND if bounded else 'about'} {duration(plan.seconds)}"
+    console.print(Text.assemble((f"{amount}, {about}", "bold")))
     width = max((len(name) for name, _ in plan.stages), default=0)
     for name, seconds in plan.stages:
         console.print(Padding(Text(f"{plain(name):<{width}}  {duration(seconds):>12}"), (0, 0, 0, 2)))

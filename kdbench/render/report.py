@@ -13,8 +13,11 @@ from rich.text import Text
 from kdbench.errors import ResultError
 from kdbench.records import Result
 from kdbench.render import verdict
-from kdbench.render.columns import DISPATCH, START, WITHHELD, Column, columns
+from kdbench.render.columns import DEVICE_TIME, DISPATCH, START, WITHHELD, Column, columns
+from kdbench.render.crossover import crossover
 from kdbench.render.figures import count, listed, plain
+from kdbench.render.hardware import gpus
+from kdbench.render.observed import unobserved, written
 from kdbench.render.rows import FASTEST, TIED, Section, sections, threads
 from kdbench.render.table import Layout, lay_out, table
 from kdbench.results import put
@@ -30,14 +33,16 @@ def result(console: Console, measured: Result, path: Path | None = None) -> None
     _heading(console, measured)
     found = sections(measured)
     made = [columns(section) for section in found]
-    if found:
+    if measured.crossings:
+        crossover(console, measured)
+    elif found:
         layout = lay_out(made, console.width)
         for section, own in zip(found, made, strict=True):
             _section(console, measured, section, own, layout, several=found)
         _legend(console, measured, made, layout)
     else:
         console.print(Text("\nNothing was measured.", style="bold red"))
-    _missing(console, verdict.missing(measured))
+    _missing(console, [*verdict.missing(measured), *unobserved(measured)])
     _doubts(console, verdict.doubts(measured))
     _footer(console, measured, path)
 
@@ -80,6 +85,8 @@ def _heading(console: Console, result: Result) -> None:
     machine += [count(used, "thread")] if used else []
     machine += [f"profile {run.profile.get('name', 'unnamed')}", run.started_utc[:16].replace("T", " ")]
     console.print(Text(plain(" · ".join(machine)), style="dim"))
+    for line in gpus(result.environment.get("gpus")):
+        console.print(Text(line, style="dim"))
     for one in result.trial.sides if result.trial else ():
         console.print(Text.assemble((one.side.upper(), "bold"), f"  {plain(one.label)}"))
     if run.status == "partial":
@@ -124,6 +131,9 @@ def _legend(console: Console, result: Result, made: Sequence[Sequence[Column]], 
         lines.append(f"{DISPATCH} under 100 µs, dispatch-bound: ranks runtimes, not hardware")
     if WITHHELD in texts:
         lines.append(_withheld(result))
+    if DEVICE_TIME in layout.widths:
+        what = "what the device's own clock tells of a call, without copies; no latency, never ranked"
+        lines.append(f"{DEVICE_TIME}: {what}")
     if result.gains:
         lines.append(f"{verdict.TIMES} the teacher's time over its student's, and the 95 % interval of that")
     if shown := tuple(name for name in STARTS if name in layout.widths):
@@ -178,7 +188,7 @@ def _doubts(console: Console, found: Sequence[tuple[str, bool]]) -> None:
 
 
 def _footer(console: Console, result: Result, path: Path | None) -> None:
-    notes = [plain(note) for note in result.run.notes]
+    notes = [*map(plain, result.run.notes), *written(result, path)]
     if result.run.resumed:
         notes.append(f"The run was resumed {count(result.run.resumed, 'time')}.")
     if notes or path is not None:

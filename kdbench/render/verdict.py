@@ -84,7 +84,8 @@ def _lead(lead: Lead, result: Result) -> str:
         why = "one block cannot tell" if lead.blocks else "they never ran side by side, so nobody can tell"
         return f"{first} is {lead.ratio:.2f} times as fast as {second}, perhaps by chance: {why}."
     by, low, high = ratio(lead.ratio, lead.low, lead.high)
-    interval = f"95 % interval {low} to {high}, {count(lead.blocks, 'block')}"
+    apart = "" if lead.alternated else ", not alternated: they run on unlike devices"
+    interval = f"95 % interval {low} to {high}, {count(lead.blocks, 'block')}{apart}"
     if lead.verdict == "ahead":
         return f"{first} is {by} times as fast as {second} ({interval})."
     if lead.detectable is not None and lead.detectable > UNDECIDED:

@@ -37,7 +37,14 @@ DEFAULTS: dict[str, dict[str, Any]] = {
 @hookimpl
 def kdbench_describe() -> BackendInfo:
     """Say what this backend is."""
-    return BackendInfo(api=1, title="NumPy", devices=("cpu",), precisions=("fp32",), distributions=("numpy",))
+    return BackendInfo(
+        api=1,
+        title="NumPy",
+        devices=("cpu",),
+        precisions=("fp32",),
+        boundaries=("host", "device"),
+        distributions=("numpy",),
+    )
 
 
 @hookimpl

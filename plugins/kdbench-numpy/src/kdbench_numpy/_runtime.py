@@ -137,6 +137,14 @@ class NumpyRunner:
             call()
         return self._outputs
 
+    def upload(self, inputs: tuple[Array, ...]) -> tuple[Array, ...]:
+        """Copy one batch: the memory of this device is the host's own, and a call reads it in place."""
+        return _copied(inputs)
+
+    def download(self, outputs: tuple[Array, ...]) -> tuple[Array, ...]:
+        """Copy what the last call answered."""
+        return _copied(outputs)
+
     def close(self) -> None:
         """Make every later call raise."""
         self._calls = [_refuse]
@@ -178,6 +186,10 @@ class NumpySession:
         for runner in self._runners:
             runner.close()
         self._runners.clear()
+
+
+def _copied(arrays: tuple[Array, ...]) -> tuple[Array, ...]:
+    return tuple(array.copy() for array in arrays)
 
 
 def _refuse() -> NoReturn:
