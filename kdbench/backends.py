@@ -7,6 +7,7 @@ leaves here as a BackendError of that backend and phase.
 
 from __future__ import annotations
 
+import inspect
 import textwrap
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -182,7 +183,9 @@ def _register(manager: pluggy.PluginManager, plugin: object, name: str) -> None:
         try:
             manager.register(plugin, name=name)
         except pluggy.PluginValidationError as error:
-            raise broken(name, "import", _one_line(str(error))) from error
+            raise _unknown_argument(plugin, name) or broken(
+                name, "import", _one_line(str(error))
+            ) from error
     for caller in manager.get_hookcallers(plugin) or ():
         if not caller.has_spec():
             meant = nearest(caller.name, HOOKS)
@@ -191,6 +194,23 @@ def _register(manager: pluggy.PluginManager, plugin: object, name: str) -> None:
                 hint=f"Did you mean '{meant}'?" if meant else f"The hooks are {', '.join(HOOKS)}.",
                 phase="import",
             )
+
+
+def _unknown_argument(plugin: object, name: str) -> ContractError | None:
+    """Name the first argument that a hook of the plugin takes and no hook gives, in fewer words than pluggy."""
+    for hook in HOOKS:
+        given = list(inspect.signature(getattr(hookspecs, hook)).parameters)
+        taken = inspect.signature(getattr(plugin, hook, None) or (lambda: None)).parameters.values()
+        # One with a default is the plugin's own affair: pluggy never passes it.
+        for argument in (one.name for one in taken if one.default is one.empty):
+            if argument not in given:
+                meant = nearest(argument, given)
+                return ContractError(
+                    f"{name} takes '{argument}' in {hook}, which is no argument of it.",
+                    hint=f"Did you mean '{meant}'?" if meant else f"It has {', '.join(given) or 'none'}.",
+                    phase="import",
+                )
+    return None
 
 
 def _answered(manager: pluggy.PluginManager, plugin: object) -> list[str]:

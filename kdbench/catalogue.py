@@ -64,6 +64,7 @@ KNOWN: Mapping[str, Known] = MappingProxyType(
             needs="any CPU",
             checkout="plugins/kdbench-litert[convert]",
         ),
+        "mnn": Known(title="MNN", packages="mnn", needs="any CPU", checkout="plugins/kdbench-mnn[runtime]"),
         "ncnn": Known(
             title="ncnn", packages="ncnn", needs="any CPU", checkout="plugins/kdbench-ncnn[convert]"
         ),

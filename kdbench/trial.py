@@ -21,6 +21,7 @@ from kdbench.journal import Entry
 from kdbench.keeping import finish, guarded, logs, removed_where_empty, room_made
 from kdbench.ledger import Ledger
 from kdbench.member import Site
+from kdbench.observed import refuse_kept
 from kdbench.plan import Plan
 from kdbench.progress import Progress, Report
 from kdbench.records import Result, Trial
@@ -76,6 +77,8 @@ def run(
     raising. Raises Interrupted when the user stops it; a side that fails is a record in the result.
     """
     with guarded(request.output, resumable=False) as folder:
+        if request.a.profile.observe.observers:
+            refuse_kept(request.output)
         whole = _plan(request, logs(request.output), report)
         if admit is not None:
             admit(whole)

@@ -62,7 +62,7 @@ REFUSED = {
     "argument-unknown": (
         HEAD + "@hookimpl\ndef kdbench_load(artifact, gpu_name): pass",
         "import",
-        "gpu_name",
+        "takes 'gpu_name' in kdbench_load, which is no argument of it. It has artifact, target.",
     ),
     "import-exits": ("raise SystemExit('licence expired')", "import", "SystemExit: licence expired"),
     "clock-at-import": (

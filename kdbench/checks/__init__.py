@@ -71,6 +71,7 @@ def _states(evidence: Evidence) -> Iterator[Check]:
         asked = f"{record.cell.precision} on {record.placement.requested}"
         placed = f"it runs {record.placement.precision} on {record.placement.device} instead of {asked}"
         yield _state("fallback", record.placement.fallback, placed)
+        yield from _threads(evidence)
         computed, stored = record.placement.precision, record.cell.precision
         if computed != stored:
             yield _state("precision", True, f"it computes in {computed} what is stored in {stored}")
@@ -97,6 +98,17 @@ def _gpu_throttle(evidence: Evidence) -> Iterator[Check]:
     if known:
         names = dict.fromkeys(name for one in known for name in one)
         yield _state("gpu-throttle", bool(names), f"its GPU's clock was lowered: {', '.join(names)[:200]}")
+
+
+def _threads(evidence: Evidence) -> Iterator[Check]:
+    """Check that a session computes with as many threads as it was asked to; who does not tell is not checked."""
+    asked, placed = evidence.record.cell.threads, evidence.record.placement
+    usable = evidence.fact("cpu", "usable")
+    count = len(usable) if asked == "cores" and isinstance(usable, list) else asked
+    if placed is None or placed.threads is None or not isinstance(count, int):
+        return
+    message = f"it computes with {placed.threads} threads instead of {count}"
+    yield _state("threads", placed.threads != count, message)
 
 
 def _state(id: str, wrong: bool, message: str) -> Check:  # noqa: A002  # named as the record's field

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -112,15 +113,18 @@ def rows_alone(subject: Subject) -> None:
 
 @check("Runners of one session do not disturb each other.", hook="kdbench_run", section="the-five")
 def runners_apart(subject: Subject) -> None:
-    """Look at the outputs of one after calls of two others."""
+    """Look at the outputs of one after calls of two others, and hold it against one that has no others."""
     opened = subject.opened
     single, eight, other = opened.runner(1), opened.runner(8), opened.runner(8)
     outputs = eight(opened.batch(0, 8))
     before = copied(outputs)
-    single(opened.batch(20, 1))
+    among = copied(single(opened.batch(20, 1)))
     other(opened.batch(30, 8))
     if not equal(outputs, before):
         raise Broken("The outputs of one runner changed when another one of its session was called.")
+    with closing(opened.backend.load(opened.artifact, opened.target)) as fresh:
+        alone = copied(opened.backend.run(fresh, 1)(opened.batch(20, 1)))
+    opened.hold_close(alone, among, "The answers of a runner that is alone and of one beside others")
 
 
 @check(
