@@ -407,3 +407,15 @@ def test_blocks_that_disagree_wildly_are_not_called_a_tie(measured):
     )
     text = shown(render.result, replace(measured, leads=(wild, *measured.leads[1:])), width=200)
     assert "cannot be told apart: their blocks disagree so much that less than 1,000 times" in text
+
+
+def test_many_backends_that_are_not_here_are_told_by_name_and_few_with_their_reason(measured):
+    lacking = replace(synthetic.BACKENDS[0], status="unavailable", reason="No driver.", devices=())
+    few, many = (
+        replace(measured, backends=tuple(replace(lacking, name=f"gpu-{index}") for index in range(count)))
+        for count in (2, 3)
+    )
+    assert shown(render.result, few).count("No driver.") == 2
+    text = shown(render.result, many)
+    assert "gpu-0, gpu-1 and gpu-2  unavailable" in text
+    assert "No driver." not in text

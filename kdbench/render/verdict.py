@@ -22,6 +22,10 @@ TIMES = "\N{MULTIPLICATION SIGN}"
 _SEVERITY = ("ok", "doubtful", "bad")
 
 
+FEW_ABSENT = 2
+"""More backends than this that are not here are told by name only."""
+
+
 @dataclass(frozen=True, slots=True)
 class Missing:
     """Something that was not measured, or not to its end. `trouble`: it is a fault, and no mere lack."""
@@ -186,7 +190,20 @@ def missing(result: Result) -> list[Missing]:
         )
         for (what, status, phase, reason), records in found.items()
     ]
-    return told + [lacking(one) for one in result.backends if one.status != "available"]
+    broken = [lacking(one) for one in result.backends if one.status == "failed"]
+    return told + broken + _absent([one for one in result.backends if one.status == "unavailable"])
+
+
+def _absent(records: Sequence[BackendRecord]) -> list[Missing]:
+    """Say which backends are not here: a few with the reason, many by name, since nobody asked for them."""
+    if len(records) <= FEW_ABSENT:
+        return [lacking(one) for one in records]
+    names = listed([plain(one.name) for one in records])
+    return [
+        Missing(
+            names, "unavailable", "", "kdbench backends  (says of each why, and what mends it)", "", False
+        )
+    ]
 
 
 def lacking(record: BackendRecord) -> Missing:
