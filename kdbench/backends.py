@@ -183,9 +183,7 @@ def _register(manager: pluggy.PluginManager, plugin: object, name: str) -> None:
         try:
             manager.register(plugin, name=name)
         except pluggy.PluginValidationError as error:
-            raise _unknown_argument(plugin, name) or broken(
-                name, "import", _one_line(str(error))
-            ) from error
+            raise _unknown_argument(plugin, name) or broken(name, "import", _one_line(str(error))) from error
     for caller in manager.get_hookcallers(plugin) or ():
         if not caller.has_spec():
             meant = nearest(caller.name, HOOKS)
@@ -197,7 +195,7 @@ def _register(manager: pluggy.PluginManager, plugin: object, name: str) -> None:
 
 
 def _unknown_argument(plugin: object, name: str) -> ContractError | None:
-    """Name the first argument that a hook of the plugin takes and no hook gives, in fewer words than pluggy."""
+    """Name the first argument that a hook of the plugin takes and is not given; fewer words than pluggy's."""
     for hook in HOOKS:
         given = list(inspect.signature(getattr(hookspecs, hook)).parameters)
         taken = inspect.signature(getattr(plugin, hook, None) or (lambda: None)).parameters.values()

@@ -13,8 +13,9 @@ from kdbench.job import Brought, Job
 from kdbench.ledger import Ledger
 from kdbench.member import Built
 from kdbench.orphans import orphans_adopted
+from kdbench.outfit import memory_limit_bytes
 from kdbench.plan import Plan
-from kdbench.process import Worker, memory_limit_bytes
+from kdbench.process import Worker
 from kdbench.records import ArtifactRecord
 from kdbench.roster import opening
 

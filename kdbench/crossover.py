@@ -18,7 +18,7 @@ from typing import Any, Literal
 from msgspec.structs import replace
 
 from kdbench import stats
-from kdbench.bisection import Sign, brackets
+from kdbench.bisection import Pair, Sign, brackets
 from kdbench.ranking import Costs, costs_of, pair
 from kdbench.records import Crossing, Result, Standing
 from kdbench.spec import Cell, Group, Scenario
@@ -57,6 +57,21 @@ def searched(profile: Mapping[str, Any]) -> tuple[int, ...]:
 def confidence_of(sizes: int) -> float:
     """Give the confidence of the intervals that decide who is ahead, of a search that begins with so many."""
     return 1 - 2 * (1 - stats.CONFIDENCE) / max(2, sizes)
+
+
+def signs(result: Result, cells: Mapping[int, int], batch: int, sizes: int) -> dict[Pair, Sign]:
+    """Tell of each pair of cells, by their keys, who is ahead at one batch size of a search with `sizes`."""
+    ranked = {k: cell for k, cell in cells.items() if result.cells[cell].eligible}
+    if len(ranked) < 2:
+        return {}
+    scenario = result.cells[next(iter(ranked.values()))].cell.scenario
+    costs = {batch: costs_of(result, scenario, set(ranked.values()))}
+    found: dict[Pair, Sign] = {}
+    for first, second in combinations(sorted(ranked), 2):
+        own = standings(costs, {batch: ranked[first]}, {batch: ranked[second]}, confidence_of(sizes))
+        if batch in own:
+            found[first, second] = sign(own[batch])
+    return found
 
 
 def sign(standing: Standing) -> Sign:

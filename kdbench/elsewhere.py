@@ -12,11 +12,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from kdbench import __version__, cache, cpu, environment, parcel, roster
+from kdbench.cells import job_of
 from kdbench.errors import BackendUnavailable
 from kdbench.job import Brought, Job
 from kdbench.manifest import Origin, Packed
 from kdbench.options import check_options
-from kdbench.plan import Plan, assembled, job_of, refuse_unavailable, threads_and_cpus
+from kdbench.plan import Plan, assembled, threads_and_cpus
 from kdbench.progress import Progress, Report
 from kdbench.records import CellRecord
 from kdbench.request import Request
@@ -25,6 +26,7 @@ from kdbench.selection import Wanted, wanted as wanted_of
 from kdbench.spec import Available, Device
 from kdbench.strict import clean
 from kdbench.survey import free_bytes_of
+from kdbench.wishes import refuse_unavailable
 
 
 def planned(

@@ -39,12 +39,12 @@ def kdbench_compile(  # type: ignore[empty-body]  # a specification
 ) -> Artifact:
     """Turn the student into what the runtime loads.
 
-    Writes only below `workdir`, and on `shelf`: a folder that outlives this call, for what makes the next one
-    quicker and changes no artifact's meaning, such as a cache of timings. It is the same for all students and
-    targets of a backend as long as versions, device and driver are; None where nothing is kept. Another process
-    may use it at the same time: rename into place what is written. Runs once per target in a process of its own, is timed, may be slow;
-    its artifact is cached and loaded later in other processes. Nothing to do? Answer the student's
-    own file. Raises `Unsupported` for a student or target that the backend cannot do.
+    Writes only below `workdir`, and on `shelf`: a folder that outlives this call, for what makes the next
+    one quicker and changes no artifact's meaning, such as a cache of timings. All students and targets of a
+    backend share it as long as versions, device and driver stay; None where nothing is kept. Another process
+    may use it at the same time: rename into place what is written. Runs once per target in a process of its
+    own, is timed, may be slow; its artifact is cached and loaded later in other processes. Nothing to do?
+    Answer the student's own file. Raises `Unsupported` for a student or target that the backend cannot do.
     """
 
 

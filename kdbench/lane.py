@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import cycle, islice
@@ -16,7 +16,17 @@ from kdbench import accuracy, measure
 from kdbench.errors import BackendError, ContractError
 from kdbench.gpuwatch import GpuWatch
 from kdbench.inputs import fill, image_rows, ring_of
-from kdbench.spec import Boundary, DeviceTimed, Pipelined, Resident, Runner, Session, Student, Target
+from kdbench.spec import (
+    Boundary,
+    Concurrency,
+    DeviceTimed,
+    Pipelined,
+    Resident,
+    Runner,
+    Session,
+    Student,
+    Target,
+)
 from kdbench.student import Evaluation
 from kdbench.transfer import HOST, Transfer
 
@@ -57,13 +67,16 @@ class Lane:
 class Loaded:
     """An open session with the data that it is checked and timed with, and a lane per batch size.
 
-    base_bytes: resident memory before the runtime was loaded, the data included. gpu: looks at the GPU that
-    it computes on, or at none.
+    runner_of: makes a runner of the session, for a batch size and a depth. concurrency: what its backend
+    declares. base_bytes: resident memory before the runtime was loaded, the data included. gpu: looks at the
+    GPU that it computes on, or at none.
     """
 
     student: Student
     target: Target
     session: Session
+    runner_of: Callable[[int, int], Runner]
+    concurrency: Concurrency
     evaluation: Evaluation
     base_bytes: int | None
     lanes: dict[int, Lane] = field(default_factory=dict)

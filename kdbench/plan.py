@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from kdbench import capacity, estimate, observers
-from kdbench.device import begins, meant
-from kdbench.discovery import Source, nearest
-from kdbench.environment import versions
-from kdbench.errors import BackendUnavailable, UsageError
+from kdbench.cells import job_of
+from kdbench.discovery import Source
 from kdbench.job import Job
 from kdbench.options import check_options
 from kdbench.records import BackendRecord, CellRecord, Trial
-from kdbench.request import Request, homeless, networks
+from kdbench.request import Request, networks
 from kdbench.roster import Found, record
 from kdbench.sections import BackendPlan, Profile
-from kdbench.spec import Available, Cell, Device, Scenario, Student, Target, Unavailable, variant
-from kdbench.support import Lack, lack
+from kdbench.spec import Available, Cell, Device, Scenario, Student, Target
+from kdbench.wishes import devices_of, refuse_missing_device, refuse_unavailable, refuse_unknown_options
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,8 +84,8 @@ def plan(
     size or boundary that a backend or the student lacks is an unsupported cell.
     """
     refuse_unavailable(request.backends, found)
-    _refuse_unknown_options(request, found)
-    _refuse_missing_device(request, found)
+    refuse_unknown_options(request, found)
+    refuse_missing_device(request, found)
     threads, cpus = threads_and_cpus(request.profile.plan.threads, usable)
     records: list[CellRecord] = []
     jobs: list[Job] = []
@@ -155,7 +153,7 @@ def _targets(
     assert isinstance(one.answer, Available)
     settings, own = request.profile.plan, request.profile.backends.get(one.name, BackendPlan())
     options = check_options(one.info, {**own.options, **request.options.get(one.name, {})})
-    for device in _devices(request, own, one.answer):
+    for device in devices_of(request, own, one.answer):
         for precision in own.precisions or settings.precisions:
             yield (
                 device,
@@ -170,132 +168,6 @@ def _targets(
                     options=options,
                 ),
             )
-
-
-def job_of(
-    request: Request,
-    one: Found,
-    device: Device,
-    target: Target,
-    network: Student,
-    working: Sequence[Found],
-    records: list[CellRecord],
-) -> Iterator[Job]:
-    """Give the job of a target, if there is one, and add the records of all its cells."""
-    assert one.info is not None
-    assert one.source is not None
-    assert isinstance(one.answer, Available)
-    offers = [other.name for other in working if other.info and target.precision in other.info.precisions]
-    cells: dict[int, int] = {}
-    for cell in _cells(request, one, target, network):
-        lacking = lack(one.info, device, network, target, cell.batch, offers)
-        if lacking is None:
-            cells[cell.batch] = len(records)
-        records.append(_record(cell, lacking))
-    if cells:
-        yield Job(
-            student=network,
-            source=one.source,
-            info=one.info,
-            runtime_version=one.answer.version,
-            device=device,
-            target=replace(target, batch_sizes=tuple(cells)),
-            cells=cells,
-            versions=one.versions if one.versions is not None else versions(one.info.distributions),
-            python=one.python,
-            side=request.side,
-        )
-
-
-def _cells(request: Request, one: Found, target: Target, network: Student) -> list[Cell]:
-    """Give the keys of a target's cells, one per batch size."""
-    declared, profile = one.info.options if one.info else (), request.profile
-    return [
-        Cell(
-            backend=one.name,
-            device=target.device,
-            precision=target.precision,
-            batch=batch,
-            scenario=target.scenario,
-            depth=1 if target.scenario == "latency" else profile.throughput.depth,
-            threads=profile.plan.threads,
-            boundary=target.boundary,
-            variant=homeless(variant(target.options, declared, dynamic=target.dynamic)),
-            network=network.role,
-            side=request.side,
-        )
-        for batch in target.batch_sizes
-    ]
-
-
-def _record(cell: Cell, lacking: Lack | None) -> CellRecord:
-    if lacking is None:
-        return CellRecord(cell=cell, status="measured")
-    return CellRecord(cell=cell, status="unsupported", phase="plan", reason=lacking.reason, fix=lacking.fix)
-
-
-def _devices(request: Request, own: BackendPlan, answer: Available) -> tuple[Device, ...]:
-    """Pick the devices asked for, by id, kind (`gpu` for `gpu.0`) or UUID; without a wish the default one."""
-    wanted = request.devices or own.devices
-    if not wanted:
-        return answer.devices[:1]
-    return tuple(device for device in answer.devices if any(_meant(wish, device) for wish in wanted))
-
-
-def _meant(wish: str, device: Device) -> bool:
-    return meant(wish, device.id, device.uuid)
-
-
-def refuse_unavailable(named: Sequence[str], found: Sequence[Found]) -> None:
-    """Raise BackendUnavailable for the first backend among those named that does not work here."""
-    for one in found:
-        if one.name not in named:
-            continue
-        if isinstance(one.answer, Unavailable):
-            raise BackendUnavailable(
-                f"The backend '{one.name}' does not work here: {one.answer.reason}", hint=one.answer.fix
-            )
-        if one.fault is not None:
-            raise BackendUnavailable(
-                f"The backend '{one.name}' is broken ({one.fault.phase}): {one.fault.reason}",
-                hint=f"Its log is {one.fault.log}." if one.fault.log else "",
-            )
-
-
-def _refuse_unknown_options(request: Request, found: Sequence[Found]) -> None:
-    names = [one.name for one in found]
-    for name in request.options:
-        if name not in names:
-            meant = nearest(name, names)
-            hint = f"Did you mean {meant}?" if meant else f"There are {', '.join(names)}."
-            raise UsageError(f"An option is given for '{name}', which is not part of this run.", hint=hint)
-
-
-def _refuse_missing_device(request: Request, found: Sequence[Found]) -> None:
-    """Refuse a backend named beside devices of which it has none, and a device that no backend has.
-
-    The beginning of a UUID must be that of one only.
-    """
-    have = {
-        one.name: _devices(request, BackendPlan(), one.answer)
-        for one in found
-        if isinstance(one.answer, Available)
-    }
-    lacking = [name for name in request.backends if name in have and not have[name]]
-    here = [device for one in found if isinstance(one.answer, Available) for device in one.answer.devices]
-    for wish in request.devices:
-        several = sorted({device.uuid for device in here if begins(wish, device.uuid)})
-        if len(several) > 1:
-            raise UsageError(
-                f"The device {wish} may be any of {', '.join(several)}.", hint="Give more of its UUID."
-            )
-    unknown = [wish for wish in request.devices if not any(_meant(wish, device) for device in here)]
-    if request.devices and (lacking or unknown):
-        who = f"The backend '{lacking[0]}' has no" if lacking else "No backend of this run has the"
-        raise UsageError(
-            f"{who} device {', '.join(request.devices if lacking else unknown)}.",
-            hint="`kdbench backends` lists the devices of each.",
-        )
 
 
 def threads_and_cpus(asked: int | str, usable: Sequence[int]) -> tuple[int | None, tuple[int, ...]]:

@@ -16,38 +16,19 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 import msgspec
-import psutil
 
-from kdbench import cgroup, errors, log, protocol
+from kdbench import errors, log, protocol
 from kdbench.errors import BackendError, ContractError, PhaseTimeout
+from kdbench.mishap import displaced, ending, overdue
+from kdbench.outfit import environment
 from kdbench.seal import HINT
 from kdbench.usage import cpu_ns
 from kdbench.worker import PIPE_LOST, Bonds
-
-THREAD_VARIABLES = (
-    "OMP_NUM_THREADS",
-    "OPENBLAS_NUM_THREADS",
-    "MKL_NUM_THREADS",
-    "BLIS_NUM_THREADS",
-    "VECLIB_MAXIMUM_THREADS",
-    "NUMEXPR_NUM_THREADS",
-)
-"""What numerical libraries read when they are imported."""
 
 GLANCE_S = 0.25
 """A worker that takes longer to answer is looked at this often: is it alive, is it flooding its log?"""
 
 PATIENCE_S = 5.0
-ROUNDING_NS = 1_000
-LIMITED_BY = {
-    "import": "describe",
-    "discover": "describe",
-    "observe": "describe",
-    "yardstick": "describe",
-    "check": "run",
-    "close": "run",
-}
-"""Phases that have no time limit of their own, and whose they share."""
 
 Answer = TypeVar("Answer")
 
@@ -86,7 +67,7 @@ class Worker:
                     stdout=output,
                     stderr=subprocess.STDOUT,
                     pass_fds=[theirs.fileno()],
-                    env=_environment(threads, foreign=python is not None),
+                    env=environment(threads, foreign=python is not None),
                     process_group=0,
                 )
             undone.pop_all()
@@ -190,11 +171,7 @@ class Worker:
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(1.0)
         self.kill()
-        return PhaseTimeout(
-            f"No answer within {limit_s:g} s; the process was killed.",
-            hint=f"--timeout {LIMITED_BY.get(phase, phase)}={4 * limit_s:g}s allows it more.",
-            phase=phase,
-        )
+        return overdue(phase, limit_s)
 
     def _unintelligible(self, fault: str, phase: str) -> BackendError:
         self.kill()
@@ -266,49 +243,4 @@ class Worker:
                 hint="A plugin closes no file descriptor that it did not open.",
                 phase=phase,
             )
-        return BackendError(_ending(code, self.log), phase=phase)
-
-
-def displaced(reply: Any, sent_ns: int, received_ns: int) -> str:
-    """Say so if what was timed lies outside the time in which it was asked for; both have one clock."""
-    started_ns = getattr(reply, "started_ns", None)
-    if started_ns is None:
-        return ""
-    ended_ns = started_ns + getattr(reply, "settle_ns", 0) + getattr(reply, "duration_ns", 0)
-    if sent_ns <= started_ns and ended_ns <= received_ns + ROUNDING_NS:
-        return ""
-    early, late = (sent_ns - started_ns) / 1e6, (ended_ns - received_ns) / 1e6
-    where = (
-        f"begins {early:.3g} ms before it was asked for"
-        if early > 0
-        else f"ends {late:.3g} ms after it was told"
-    )
-    return f"Its worker's clock is not this machine's: what it timed {where}."
-
-
-def _environment(threads: int | None, *, foreign: bool) -> dict[str, str]:
-    """Give a worker's environment; what leads this interpreter to its packages would mislead another one."""
-    environment = dict(os.environ)
-    if foreign:
-        for name in ("PYTHONPATH", "PYTHONHOME", "__PYVENV_LAUNCHER__"):
-            environment.pop(name, None)
-    if threads is not None:
-        environment.update(dict.fromkeys(THREAD_VARIABLES, str(threads)))
-    return environment
-
-
-def _ending(code: int, printed: Path) -> str:
-    if code >= 0:
-        told = f"The process ended by itself with exit code {code}"
-    else:
-        name = next((one.name for one in signal.Signals if one == -code), f"signal {-code}")
-        told = f"The process was killed by {name} ({signal.strsignal(-code)})"
-    if log.tells_of_memory(printed):
-        return f"{told} after it ran out of memory."
-    return f"{told}, as the system does when memory runs out." if code == -signal.SIGKILL else f"{told}."
-
-
-def memory_limit_bytes(share: float) -> int:
-    """Give this share of the memory that is available here now, within what control groups allow."""
-    available = psutil.virtual_memory().available
-    return int(share * min(available, cgroup.memory_limit_bytes() or available))
+        return BackendError(ending(code, self.log), phase=phase)

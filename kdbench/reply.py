@@ -116,7 +116,22 @@ class Warmed(Struct, frozen=True, kw_only=True, tag=True):
     settled: bool
 
 
-class Sliced(Struct, frozen=True, kw_only=True, tag=True):
+class OnGpu(Struct, frozen=True, kw_only=True):
+    """How the GPU stood just after what was timed, named as in `raw.Slice`; None where there is none."""
+
+    gpu_clock_mhz: float | None = None
+    gpu_memory_clock_mhz: float | None = None
+    gpu_temperature_c: float | None = None
+    gpu_power_w: float | None = None
+    gpu_throttle: tuple[str, ...] | None = None
+    gpu_throttled_ns: int | None = None
+    gpu_foreign: int | None = None
+    gpu_pcie_generation: int | None = None
+    gpu_pcie_width: int | None = None
+    gpu_settled: bool | None = None
+
+
+class Sliced(OnGpu, frozen=True, kw_only=True, tag=True):
     """Statistics of a slice, named as in `records.Slice`; times by the worker's monotonic clock."""
 
     started_ns: int
@@ -141,16 +156,6 @@ class Sliced(Struct, frozen=True, kw_only=True, tag=True):
     clock_mhz: float | None = None
     temperature_c: float | None = None
     device_ns: float | None = None
-    gpu_clock_mhz: float | None = None
-    gpu_memory_clock_mhz: float | None = None
-    gpu_temperature_c: float | None = None
-    gpu_power_w: float | None = None
-    gpu_throttle: tuple[str, ...] | None = None
-    gpu_throttled_ns: int | None = None
-    gpu_foreign: int | None = None
-    gpu_pcie_generation: int | None = None
-    gpu_pcie_width: int | None = None
-    gpu_settled: bool | None = None
 
 
 class Collected(Struct, frozen=True, kw_only=True, tag=True):
@@ -169,23 +174,13 @@ class Found(Struct, frozen=True, kw_only=True, tag=True):
     depth: int
 
 
-class Windowed(Struct, frozen=True, kw_only=True, tag=True):
+class Windowed(OnGpu, frozen=True, kw_only=True, tag=True):
     """Images completed in a window."""
 
     started_ns: int
     duration_ns: int
     images: int
     cpu_ns: int
-    gpu_clock_mhz: float | None = None
-    gpu_memory_clock_mhz: float | None = None
-    gpu_temperature_c: float | None = None
-    gpu_power_w: float | None = None
-    gpu_throttle: tuple[str, ...] | None = None
-    gpu_throttled_ns: int | None = None
-    gpu_foreign: int | None = None
-    gpu_pcie_generation: int | None = None
-    gpu_pcie_width: int | None = None
-    gpu_settled: bool | None = None
 
 
 class Stretched(Struct, frozen=True, kw_only=True, tag=True):

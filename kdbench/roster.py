@@ -26,7 +26,8 @@ from kdbench.discovery import (
 from kdbench.environment import versions
 from kdbench.errors import BackendError, KdbenchError, UsageError
 from kdbench.orphans import orphans_adopted
-from kdbench.process import Worker, memory_limit_bytes
+from kdbench.outfit import memory_limit_bytes
+from kdbench.process import Worker
 from kdbench.records import BackendRecord
 from kdbench.sections import Limits
 from kdbench.spec import Available, BackendInfo, Unavailable

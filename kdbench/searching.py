@@ -17,17 +17,16 @@ from pathlib import Path
 from msgspec import structs
 
 from kdbench import bisection, cache, estimate, journal
-from kdbench.bisection import Answer, Pair, Sign
+from kdbench.bisection import Answer
 from kdbench.block import latency_block, throughput_block
 from kdbench.compiling import compile_jobs
-from kdbench.crossover import confidence_of, sign, standings
+from kdbench.crossover import signs
 from kdbench.errors import UsageError
 from kdbench.journal import Entry, Journal
 from kdbench.meetings import meetings
 from kdbench.member import Site
 from kdbench.meter import Meter
 from kdbench.plan import Plan
-from kdbench.ranking import costs_of
 from kdbench.records import CellRecord, Result, Slice, Window
 from kdbench.summary import summarise
 
@@ -96,7 +95,7 @@ class _Arena:
         self.spent_s[stage] += time.monotonic() - begin
         seen = _seen(self.book.path, cells.values())
         self.ends |= self._ended(seen, batch, cells)
-        return Answer(_signs(seen, cells, batch, len(self._rungs)), self.ends.keys())
+        return Answer(signs(seen, cells, batch, len(self._rungs)), self.ends.keys())
 
     def close(self) -> None:
         """Say of the cells that were not tried why, and how long the search took."""
@@ -226,21 +225,6 @@ def _seen(path: Path, cells: Iterable[int]) -> Result:
             stretches=(),
         )
     )
-
-
-def _signs(seen: Result, cells: dict[int, int], batch: int, sizes: int) -> dict[Pair, Sign]:
-    """Tell of each pair, by place in the arena, who is ahead at this batch size."""
-    ranked = {k: cell for k, cell in cells.items() if seen.cells[cell].eligible}
-    if len(ranked) < 2:
-        return {}
-    scenario = seen.cells[next(iter(ranked.values()))].cell.scenario
-    costs = {batch: costs_of(seen, scenario, set(ranked.values()))}
-    found: dict[Pair, Sign] = {}
-    for first, second in combinations(sorted(ranked), 2):
-        own = standings(costs, {batch: ranked[first]}, {batch: ranked[second]}, confidence_of(sizes))
-        if batch in own:
-            found[first, second] = sign(own[batch])
-    return found
 
 
 def _call_s(record: CellRecord) -> float:

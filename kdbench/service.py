@@ -6,40 +6,24 @@ Runs in the worker's process only. Nothing here knows the backend's name.
 from __future__ import annotations
 
 import platform
-import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import pairwise
+from functools import partial
 from typing import Any
 
-from kdbench import __version__, accuracy, measure, protocol, stats, window, yardstick
+from kdbench import __version__, accuracy, measure, protocol, timing, yardstick
 from kdbench.backends import Backend, load_plugin
 from kdbench.discovery import Source, installed
 from kdbench.environment import versions
 from kdbench.errors import ContractError
 from kdbench.gpuwatch import GpuWatch
-from kdbench.lane import (
-    Lane,
-    Loaded,
-    compare_last,
-    device_time,
-    infer,
-    phase,
-    refuse_cache,
-    ring_for,
-    transfer_of,
-)
-from kdbench.novelty import refuse_memory
+from kdbench.lane import Lane, Loaded, infer, phase, ring_for, transfer_of
 from kdbench.observing import Watch, make
-from kdbench.settling import Settled
-from kdbench.spec import Available, Pipelined, Stage
+from kdbench.spec import Available, Stage
 from kdbench.student import load_evaluation
-from kdbench.usage import Usage, conditions, peak_memory_bytes, resident_bytes, usage
+from kdbench.usage import peak_memory_bytes, resident_bytes
 from kdbench.wire import artifact_from_json, artifact_to_json
-
-RAW_SAMPLES = 2000
-"""Up to so many samples of a cell and block are kept raw, more of them as a histogram."""
 
 
 @dataclass
@@ -62,16 +46,21 @@ class Service:
 
     def answer(self, request: Any) -> Any:
         """Do what a request asks and give the reply; raises what goes wrong."""
-        handler: Callable[[Service, Any], Any] = _HANDLERS[type(request)]
         stage = _STAGES.get(type(request))
         if self.watch is None or stage is None:
-            return handler(self, request)
+            return self._do(request)
         try:
             with self.watch.stage(stage):
-                return handler(self, request)
+                return self._do(request)
         finally:
             if stage == "close":
                 self.watch.close()
+
+    def _do(self, request: Any) -> Any:
+        timed = _TIMED.get(type(request))
+        if timed is not None:
+            return timed(self.loaded, request)
+        return _HANDLERS[type(request)](self, request)
 
 
 def observe(request: protocol.Observe) -> tuple[Watch, protocol.Observing]:
@@ -141,8 +130,16 @@ def _load(service: Service, request: protocol.Load) -> protocol.Loaded:
     begin = time.perf_counter_ns()
     session = service.backend.load(artifact, request.target)
     elapsed = time.perf_counter_ns() - begin
-    gpu = GpuWatch(request.uuid, request.fellows)
-    service._loaded = Loaded(request.student, request.target, session, evaluation, base_bytes, gpu=gpu)
+    service._loaded = Loaded(
+        student=request.student,
+        target=request.target,
+        session=session,
+        runner_of=partial(service.backend.run, session),
+        concurrency=service.backend.info.concurrency,
+        evaluation=evaluation,
+        base_bytes=base_bytes,
+        gpu=GpuWatch(request.uuid, request.fellows),
+    )
     depth = getattr(session, "optimal_depth", None)
     return protocol.Loaded(placement=session.placement, load_ns=elapsed, optimal_depth=depth)
 
@@ -150,9 +147,9 @@ def _load(service: Service, request: protocol.Load) -> protocol.Loaded:
 def _prepare(service: Service, request: protocol.Prepare) -> protocol.Prepared:
     loaded = service.loaded
     first = next(accuracy.batches(loaded.evaluation.inputs, request.batch))[1]
-    pipelined = service.backend.info.concurrency == "pipelined"
+    depth = request.depth if loaded.concurrency == "pipelined" else 1
     begin = time.perf_counter_ns()
-    runner = service.backend.run(loaded.session, request.batch, request.depth if pipelined else 1)
+    runner = loaded.runner_of(request.batch, depth)
     transfer = transfer_of(runner, loaded.target.boundary)
     with phase("run"):
         outputs = transfer.download(runner(transfer.upload(first)))
@@ -178,164 +175,6 @@ def _check(service: Service, request: protocol.Check) -> protocol.Checked:
     return protocol.Checked(**facts, fault=accuracy.fault(agreement, precision))
 
 
-def _warm_up(service: Service, request: protocol.WarmUp) -> protocol.Warmed:
-    lane = service.loaded.lanes[request.batch]
-    with phase("run"):
-        result = measure.warm_up(lane.runner, lane.rings[0], request.at_least_s, request.at_most_s)
-    lane.call_ns = result.call_ns
-    return protocol.Warmed(calls=result.calls, call_ns=result.call_ns, settled=result.settled)
-
-
-def _make_calls(service: Service, request: protocol.MakeCalls) -> protocol.Called:
-    lane = service.loaded.lanes[request.batch]
-    with phase("run"):
-        for inputs in lane.rings[0].take(request.calls):
-            lane.runner(inputs)
-    return protocol.Called()
-
-
-def _time_slice(service: Service, request: protocol.TimeSlice) -> protocol.Sliced:
-    lane = service.loaded.lanes[request.batch]
-    with measure.collector_frozen(), phase("run"):
-        before = usage()
-        started = time.perf_counter_ns()
-        ready = _ready(service, lane)
-        times = measure.time_slice(lane.runner, lane.rings[0], lane.samples, lane.plan, lane.call_ns)
-        spent = usage().since(before)
-    clock_mhz, temperature_c = conditions()
-    gpu = service.loaded.gpu.told()
-    compare_last(service.loaded, lane, times.outputs)
-    device_ns = device_time(lane)
-    values = lane.samples.since(times.first)
-    shape = stats.slice_statistics(values)
-    return protocol.Sliced(
-        started_ns=started,
-        duration_ns=times.duration_ns,
-        calls=times.calls,
-        settle_calls=ready.calls + times.settle_calls,
-        settle_ns=ready.duration_ns + times.settle_ns,
-        gpu_settled=ready.settled,
-        first_ns=values[0],
-        clock_mhz=clock_mhz,
-        temperature_c=temperature_c,
-        device_ns=device_ns,
-        other_ns=spent.other_ns,
-        throttled_ns=spent.throttled_ns,
-        **shape,
-        **_spent(spent),
-        **gpu,
-    )
-
-
-def _ready(service: Service, lane: Lane) -> Settled:
-    """Keep a GPU busy until its clock settles; these calls count as those just after a switch."""
-    return service.loaded.gpu.settle(lambda: lane.runner(*lane.rings[0].take(1)))
-
-
-def _collect(service: Service, request: protocol.Collect) -> protocol.Collected:
-    lane = service.loaded.lanes[request.batch]
-    refuse_cache(service.loaded, lane)
-    refuse_memory(service.loaded, lane)
-    values = lane.samples.since(0)
-    lane.samples = measure.Samples()
-    if len(values) <= RAW_SAMPLES:
-        return protocol.Collected(calls=len(values), values_ns=tuple(values))
-    bins, counts = stats.histogram(values)
-    return protocol.Collected(calls=len(values), growth=stats.GROWTH, bins=bins, counts=counts)
-
-
-def _find_depth(service: Service, request: protocol.FindDepth) -> protocol.Found:
-    lane = service.loaded.lanes[request.batch]
-    rates: dict[int, float] = {}
-    with phase("run"):
-        _ready(service, lane)
-    for depth in _depths(service, lane):
-        with measure.collector_frozen(), phase("run"):
-            times = _window(service, lane, depth, int(request.trial_s * 1e9))
-        rates[depth] = times.batches / times.duration_ns
-    return protocol.Found(depth=max(rates, key=lambda depth: rates[depth]))
-
-
-def _depths(service: Service, lane: Lane) -> list[int]:
-    """Depths worth trying: powers of two up to twice the cores, and what the runtime recommends."""
-    if service.backend.info.concurrency == "serial":
-        return [1]
-    most = min(lane.depth, 2 * (service.loaded.target.threads or 1))
-    depths = {1} | {1 << power for power in range(1, most.bit_length())}
-    recommended = getattr(service.loaded.session, "optimal_depth", None)
-    if isinstance(recommended, int) and 0 < recommended <= lane.depth:
-        depths.add(recommended)
-    return sorted(depth for depth in depths if depth <= lane.depth)
-
-
-def _time_window(service: Service, request: protocol.TimeWindow) -> protocol.Windowed:
-    lane = service.loaded.lanes[request.batch]
-    duration_ns = max(int(request.window_s * 1e9), int(request.latencies * lane.call_ns))
-    with measure.collector_frozen(), phase("run"):
-        ready = _ready(service, lane)
-        before = usage()
-        started = time.perf_counter_ns()
-        times = _window(service, lane, request.depth, duration_ns)
-        spent = usage().since(before)
-    gpu = service.loaded.gpu.told()
-    return protocol.Windowed(
-        started_ns=started,
-        duration_ns=times.duration_ns,
-        images=times.batches * lane.batch,
-        cpu_ns=spent.cpu_ns,
-        gpu_settled=ready.settled,
-        **gpu,
-    )
-
-
-def _window(service: Service, lane: Lane, depth: int, duration_ns: int) -> window.WindowTimes:
-    runner = lane.runner
-    if depth > 1 and isinstance(runner, Pipelined):
-        return window.window_pipelined(runner, lane.rings[0], depth, duration_ns)
-    if depth == 1:
-        return window.window_serial(runner, lane.rings[0], duration_ns)
-    while len(lane.runners) < depth:
-        more = service.backend.run(service.loaded.session, lane.batch, 1)
-        lane.runners.append(more)
-        lane.rings.append(ring_for(service.loaded, more, lane.batch))
-    return window.window_threads(lane.runners[:depth], lane.rings[:depth], duration_ns)
-
-
-def _time_stretch(service: Service, request: protocol.TimeStretch) -> protocol.Stretched:
-    lane = service.loaded.lanes[request.batch]
-    first, steps = lane.samples.count, service.loaded.gpu.steps()
-    before = usage()
-    started = time.perf_counter_ns()
-    with measure.collector_frozen(), phase("run"):
-        times = measure.time_stretch(
-            lane.runner,
-            lane.rings[0],
-            lane.samples,
-            request.duration_s,
-            request.step_s,
-            lane.call_ns,
-            edge=steps.edge if steps else None,
-        )
-    spent = usage().since(before)
-    gpu = steps.told(len(times.steps)) if steps else {}
-    compare_last(service.loaded, lane, times.outputs)
-    values = lane.samples.since(first)
-    edges = [*times.steps, times.calls]
-    medians = tuple(
-        statistics.median(values[low:high]) if high > low else None for low, high in pairwise(edges)
-    )
-    facts = _spent(spent)
-    facts.pop("switches")
-    return protocol.Stretched(
-        started_ns=started,
-        duration_ns=times.duration_ns,
-        calls=times.calls,
-        medians_ns=medians,
-        **facts,
-        **gpu,
-    )
-
-
 def _measure_memory(service: Service, _: protocol.MeasureMemory) -> protocol.Measured:
     return protocol.Measured(peak_bytes=peak_memory_bytes(), base_bytes=service.loaded.base_bytes)
 
@@ -355,15 +194,18 @@ _HANDLERS: dict[type, Callable[[Service, Any], Any]] = {
     protocol.Load: _load,
     protocol.Prepare: _prepare,
     protocol.Check: _check,
-    protocol.WarmUp: _warm_up,
-    protocol.MakeCalls: _make_calls,
-    protocol.TimeSlice: _time_slice,
-    protocol.Collect: _collect,
-    protocol.FindDepth: _find_depth,
-    protocol.TimeWindow: _time_window,
-    protocol.TimeStretch: _time_stretch,
     protocol.MeasureMemory: _measure_memory,
     protocol.Close: _close,
+}
+
+_TIMED: dict[type, Callable[[Loaded, Any], Any]] = {
+    protocol.WarmUp: timing.warm_up,
+    protocol.MakeCalls: timing.make_calls,
+    protocol.TimeSlice: timing.time_slice,
+    protocol.Collect: timing.collect,
+    protocol.FindDepth: timing.find_depth,
+    protocol.TimeWindow: timing.time_window,
+    protocol.TimeStretch: timing.time_stretch,
 }
 
 
@@ -376,7 +218,3 @@ _STAGES: dict[type, Stage] = {
     protocol.Close: "close",
 }
 """What an observer is told a request is."""
-
-
-def _spent(spent: Usage) -> dict[str, Any]:
-    return {name: getattr(spent, name) for name in ("cpu_ns", "run_delay_ns", "switches", "steal_ns")}

@@ -118,10 +118,10 @@ class Device:
     """A device found by a probe: `id` is what `--device` takes (`cpu`, `gpu.0`, `cuda:0`).
 
     precisions: those it computes in natively; empty means all that the backend declares.
-    uuid: of an NVIDIA GPU or MIG instance, as its driver tells it (`GPU-…`, `MIG-…`): its clock, heat and other
-        processes are then watched, and `--device` takes it too. Empty for anything else.
-    driver: version of the driver below it, where compiled code belongs to that too; it is part of the key of a
-        cached artifact, as all of this is.
+    uuid: of an NVIDIA GPU or MIG instance, as its driver tells it (`GPU-…`, `MIG-…`): its clock, heat and
+        other processes are then watched, and `--device` takes it too. Empty for anything else.
+    driver: version of the driver below it, where compiled code belongs to that too; it is part of the key of
+        a cached artifact, as all of this is.
     """
 
     id: str
@@ -262,7 +262,7 @@ class Allocating(Protocol):
 class DeviceTimed(Protocol):
     """A runner that can tell device time; a column of its own, never called latency.
 
-    Asked for in calls of its own, between timed stretches: what the device's own clock costs is in no latency.
+    Asked for in calls of its own, between timed stretches: what the device's clock costs is in no latency.
     """
 
     def device_ns(self, inputs: Any, /) -> int | None:
@@ -277,8 +277,8 @@ class DeviceTimed(Protocol):
 class Resident(Protocol):
     """A runner that computes where its inputs are: mandatory at the boundary `device`.
 
-    Such a runner is called with what `upload` gave, copies nothing to or from the host, and answers something of
-    its own that `download` takes, once the device has finished.
+    Such a runner is called with what `upload` gave, copies nothing to or from the host, and answers something
+    of its own that `download` takes, once the device has finished.
     """
 
     def upload(self, inputs: tuple[Array, ...], /) -> object:
@@ -286,7 +286,7 @@ class Resident(Protocol):
         ...
 
     def download(self, outputs: object, /) -> tuple[Array, ...]:
-        """Copy what the last call answered to host arrays, as a `Runner` at the boundary `host` answers them."""
+        """Copy what the last call answered to host arrays, as a `Runner` at the boundary `host` does."""
         ...
 
 

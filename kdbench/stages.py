@@ -23,8 +23,9 @@ from kdbench.ledger import Ledger
 from kdbench.member import Built, Site
 from kdbench.meter import Meter
 from kdbench.observed import folder_of, observe_pass
+from kdbench.outfit import memory_limit_bytes
 from kdbench.plan import Plan
-from kdbench.process import Worker, memory_limit_bytes
+from kdbench.process import Worker
 from kdbench.progress import Report
 from kdbench.spec import Scenario
 from kdbench.student import read_card

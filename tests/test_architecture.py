@@ -28,6 +28,7 @@ LEVELS = (
         "stats",
         "sysfs",
         "transfer",
+        "walk",
         "yardstick",
     ),
     (
@@ -66,6 +67,8 @@ LEVELS = (
         "figures",
         "gpuwatch",
         "manifest",
+        "mishap",
+        "outfit",
         "profile",
         "protocol",
         "ranking",
@@ -97,15 +100,19 @@ LEVELS = (
     (
         "answers",
         "capacity",
+        "cells",
         "estimate",
         "findings",
         "novelty",
+        "scaffold",
         "summary",
+        "wishes",
     ),
     (
         "backends",
         "compare",
         "export",
+        "timing",
     ),
     (
         "frame",

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from kdbench import process
+from kdbench import mishap
 from kdbench.errors import StudentError
 from kdbench.protocol import Windowed
 from kdbench.student import load_evaluation, open_student
@@ -318,13 +318,13 @@ def test_nobody_is_judged_by_a_file_that_was_altered_since_the_bundle_was_opened
 
 @pytest.mark.parametrize(
     ("sent_ns", "received_ns", "told"),
-    [(0, 100, ""), (11, 100, "begins 1e-06 ms before"), (0, 40 - process.ROUNDING_NS, "ends 0.001 ms after")],
+    [(0, 100, ""), (11, 100, "begins 1e-06 ms before"), (0, 40 - mishap.ROUNDING_NS, "ends 0.001 ms after")],
 )
 def test_what_was_timed_lies_within_the_time_in_which_it_was_asked_for(
     sent_ns: int, received_ns: int, told: str
 ):
     reply = Windowed(started_ns=10, duration_ns=31, images=1, cpu_ns=0)
-    found = process.displaced(reply, sent_ns, received_ns)
+    found = mishap.displaced(reply, sent_ns, received_ns)
     assert told in found if told else not found
 
 

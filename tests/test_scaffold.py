@@ -83,7 +83,7 @@ def python(tmp_path_factory):
     return executable
 
 
-@pytest.fixture(scope="module", params=["mine", "my-npu2"])
+@pytest.fixture(scope="module", params=["my-npu2"])
 def place(request, python, tmp_path_factory):
     """Scaffold by the installed kdbench; build a wheel of that, and install it."""
     home = tmp_path_factory.mktemp("new")

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from kdbench.casting.source import inner, opset
+from kdbench.casting.source import opset
+from kdbench.walk import inner
 
 if TYPE_CHECKING:
     from onnx import ModelProto, NodeProto, TensorProto

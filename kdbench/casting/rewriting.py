@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from kdbench.casting.choice import EITHER, Lowered
 from kdbench.casting.rounding import Format, rounded
-from kdbench.casting.source import deep, inner
+from kdbench.walk import deep, inner
 
 if TYPE_CHECKING:
     from onnx import GraphProto, ModelProto, NodeProto, TensorProto

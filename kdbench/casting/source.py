@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from kdbench.errors import Unsupported
 from kdbench.problems import quote
 from kdbench.strict import clean
+from kdbench.walk import deep, tensors
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from onnx import GraphProto, ModelProto, NodeProto, TensorProto
+    from onnx import GraphProto, ModelProto, TensorProto
 
     from kdbench.casting.rounding import Format
 
@@ -124,36 +124,6 @@ def opset(model: ModelProto, domain: str = "") -> int:
     """Give the version of a domain's operators that the model uses, 0 for none."""
     same = ("", "ai.onnx") if domain in ("", "ai.onnx") else (domain,)
     return max((entry.version for entry in model.opset_import if entry.domain in same), default=0)
-
-
-def deep(nodes: Iterable[NodeProto]) -> Iterator[NodeProto]:
-    """Give these nodes and all inside them."""
-    for node in nodes:
-        yield node
-        for graph in inner(node):
-            yield from deep(graph.node)
-
-
-def inner(node: NodeProto) -> Iterator[GraphProto]:
-    """Give the branches and bodies of a node of control flow."""
-    for attribute in node.attribute:
-        if attribute.HasField("g"):
-            yield attribute.g
-        yield from attribute.graphs
-
-
-def tensors(model: ModelProto) -> Iterator[TensorProto]:
-    """Give every tensor that is stored in a model, at any depth."""
-    everywhere = [*deep(model.graph.node), *(node for one in model.functions for node in deep(one.node))]
-    for graph in (model.graph, *(graph for node in everywhere for graph in inner(node))):
-        yield from graph.initializer
-        for sparse in graph.sparse_initializer:
-            yield from (sparse.values, sparse.indices)
-    for node in everywhere:
-        for attribute in node.attribute:
-            if attribute.HasField("t"):
-                yield attribute.t
-            yield from attribute.tensors
 
 
 def first_line(fault: Exception) -> str:

@@ -101,7 +101,7 @@ def _gpu_throttle(evidence: Evidence) -> Iterator[Check]:
 
 
 def _threads(evidence: Evidence) -> Iterator[Check]:
-    """Check that a session computes with as many threads as it was asked to; who does not tell is not checked."""
+    """Check that a session computes with as many threads as were asked for, where it tells."""
     asked, placed = evidence.record.cell.threads, evidence.record.placement
     usable = evidence.fact("cpu", "usable")
     count = len(usable) if asked == "cores" and isinstance(usable, list) else asked

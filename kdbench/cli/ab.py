@@ -8,30 +8,21 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from kdbench.cli.run import several
-from kdbench.cli.types import Checked, Duration, Margin, Option, Timeout
-from kdbench.sections import Batch, Blocks, Text, Threads
-from kdbench.spec import Precision, Scenario
+from kdbench.cli import options
+from kdbench.cli.types import Option
 
 if TYPE_CHECKING:
     from kdbench.trial import TrialRequest
 
-FORMATS = ("table", "markdown", "json", "csv")
-
 
 @click.command(short_help="Alternate two sides slice by slice: is B faster than A?")
-@click.argument("student", required=False, metavar="[STUDENT]")
+@options.student
 @click.argument("other", required=False, metavar="[OTHER]")
-@several("-b", "--backend", "backends", kind=Text, metavar="NAME[,NAME]", text="Backend of A, and of B.")
-@several("--device", "devices", kind=Text, metavar="ID[,ID]", text="Device of A, and of B.")
-@several("--precision", "precisions", kind=Precision, metavar="fp32[,bf16]", text="Precision of A, and of B.")
-@click.option(
-    "--python",
-    "pythons",
-    type=click.Path(path_type=Path),
-    multiple=True,
-    metavar="PYTHON",
-    help="Interpreter of A's environment; given again, of B's. Given once it is B's, and A is this one.",
+@options.backends("Backend of A, and of B.")
+@options.devices("Device of A, and of B.")
+@options.precisions("Precision of A, and of B.", metavar="fp32[,bf16]")
+@options.pythons(
+    "Interpreter of A's environment; given again, of B's. Given once it is B's, and A is this one."
 )
 @click.option(
     "--a", "only_a", type=Option(), multiple=True, metavar="KEY=VALUE", help="Option of A's backend."
@@ -48,58 +39,26 @@ FORMATS = ("table", "markdown", "json", "csv")
     metavar="KEY=VALUE",
     help="Option of both backends.",
 )
-@several("--batch", "batches", kind=Batch, metavar="1,8,32", text="Batch sizes. [default: 1]")
-@several(
-    "--scenario",
-    "scenarios",
-    kind=Scenario,
-    metavar="latency,throughput",
-    text="What is alternated: slices of calls, or windows. [default: latency]",
+@options.batches("Batch sizes. [default: 1]")
+@options.scenarios("What is alternated: slices of calls, or windows. [default: latency]")
+@options.threads("Threads of both sides; 1 is the steadiest gauge.")
+@options.budget(
+    "Time for the blocks, whose number it fixes beforehand; preparing comes on top.  [default: 30s]"
 )
-@click.option(
-    "--threads",
-    type=Checked(Threads, "threads"),
-    metavar="N|cores|vendor",
-    help="Threads of both sides; 1 is the steadiest gauge.",
-)
-@click.option(
-    "--budget",
-    type=Duration(),
-    metavar="30s",
-    help="Time for the blocks, whose number it fixes beforehand; preparing comes on top.  [default: 30s]",
-)
-@click.option(
-    "--blocks", type=Checked(Blocks, "blocks"), metavar="N", help="So many blocks, instead of --budget."
-)
+@options.blocks("So many blocks, instead of --budget.")
 @click.option(
     "--rebuild", is_flag=True, help="Compile anew for each block, so that builds are part of what varies."
 )
-@click.option(
-    "--margin", type=Margin(), metavar="3%", help="What is still no change.  [default: 3% of time, 0.5pp]"
-)
+@options.margin("What is still no change.  [default: 3% of time, 0.5pp]")
 @click.option(
     "--fail-on", metavar="METRIC:MARGIN[,...]", help="What alone decides the exit code; see compare."
 )
-@click.option("--strict", is_flag=True, help="Exit with 5 where the verdict is inconclusive.")
-@click.option("--profile", default="ab", show_default=True, metavar="NAME|FILE", help="The measurement plan.")
-@click.option(
-    "--timeout",
-    "timeouts",
-    type=Timeout(),
-    multiple=True,
-    metavar="[PHASE=]30s",
-    help="Time limit of describe, probe, compile, load, run, or of each of them.",
-)
+@options.strict
+@options.profile("The measurement plan.", default="ab")
+@options.timeouts()
 @click.option("--dry-run", is_flag=True, help="Print what would be measured, and stop.")
-@click.option(
-    "--output",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="Where the result goes; never overwritten. [default: ./results or ., named by time]",
-)
-@click.option(
-    "--format", "form", type=click.Choice(FORMATS), default="table", show_default=True, help="How it is told."
-)
+@options.output("Where the result goes; never overwritten. [default: ./results or ., named by time]")
+@options.form()
 @click.option(
     "-q", "--quiet", is_flag=True, help="Show no progress and no table: print only the result's path."
 )

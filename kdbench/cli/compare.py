@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from kdbench.cli.types import Duration, Margin
+from kdbench.cli import options
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,7 +18,7 @@ TRACKERS = ("bmf", "github-action-benchmark", "github-action-benchmark-bigger")
 """Formats of the new results alone. github-action-benchmark wants two files, one of what is better smaller
 and one of what is better bigger."""
 
-FORMATS = ("table", "markdown", "json", "csv", *TRACKERS)
+FORMATS = (*options.FORMATS, *TRACKERS)
 
 ACROSS = ("backend", "device", "precision", "variant", "threads")
 
@@ -31,21 +31,17 @@ ACROSS = ("backend", "device", "precision", "variant", "threads")
 @click.option(
     "--metric", "metrics", multiple=True, metavar="NAME[,NAME]", help="Look at these only.  [default: all]"
 )
-@click.option(
-    "--margin", type=Margin(), metavar="3%", help="What is still no change of time.  [default: 3%, p90 5%]"
-)
+@options.margin("What is still no change of time.  [default: 3%, p90 5%]")
 @click.option(
     "--fail-on",
     metavar="METRIC:MARGIN[,...]",
     help="What alone decides the exit code, such as latency.p50:5%,accuracy.top1:-0.5pp,memory.peak:10%.",
 )
-@click.option("--strict", is_flag=True, help="Exit with 5 where the verdict is inconclusive.")
+@options.strict
 @click.option(
     "--allow-mismatch", is_flag=True, help="Judge even another student, other data, another boundary."
 )
-@click.option(
-    "--format", "form", type=click.Choice(FORMATS), default="table", show_default=True, help="How it is told."
-)
+@options.form(FORMATS)
 @click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
 @click.option(
     "--remeasure", is_flag=True, help="Measure both again, alternated, where all of it can be had here."
@@ -58,20 +54,9 @@ ACROSS = ("backend", "device", "precision", "variant", "threads")
     metavar="DIR",
     help="With --remeasure: a bundle that a file was measured with; may be given again.",
 )
-@click.option(
-    "--python",
-    "pythons",
-    type=click.Path(path_type=Path),
-    multiple=True,
-    metavar="PYTHON",
-    help="With --remeasure: the interpreter of base; given again, of new. Given once it is new's.",
-)
-@click.option(
-    "--budget", type=Duration(), metavar="30s", help="With --remeasure: time for the blocks.  [default: 30s]"
-)
-@click.option(
-    "--output", type=click.Path(path_type=Path), metavar="FILE", help="Where it goes; never overwritten."
-)
+@options.pythons("With --remeasure: the interpreter of base; given again, of new. Given once it is new's.")
+@options.budget("With --remeasure: time for the blocks.  [default: 30s]")
+@options.output("Where it goes; never overwritten.")
 @click.pass_context
 def command(
     ctx: click.Context,

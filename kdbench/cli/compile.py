@@ -8,10 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from kdbench.cli.run import progress, several
-from kdbench.cli.types import Checked, Setting, Timeout
-from kdbench.sections import Batch, Text, Threads
-from kdbench.spec import BOUNDARIES, Precision, Scenario
+from kdbench.cli import options
+from kdbench.cli.run import progress
 
 if TYPE_CHECKING:
     from kdbench.manifest import Parcel
@@ -19,10 +17,8 @@ if TYPE_CHECKING:
 
 
 @click.command(short_help="Compile a student here, to run it elsewhere.")
-@click.argument("student", required=False, metavar="[STUDENT]")
-@several(
-    "-b", "--backend", "backends", kind=Text, metavar="NAME[,NAME]", text="Compile for these.", required=True
-)
+@options.student
+@options.backends("Compile for these.", required=True)
 @click.option(
     "--output",
     type=click.Path(path_type=Path),
@@ -30,71 +26,17 @@ if TYPE_CHECKING:
     metavar="DIR",
     help="The folder to write; never overwritten, and never half-written.",
 )
-@several(
-    "--device",
-    "devices",
-    kind=Text,
-    metavar="ID[,ID]",
-    text="Devices by id; one that is named need not be here.",
-)
-@click.option(
-    "--profile",
-    default="quick",
-    show_default=True,
-    metavar="NAME|FILE",
-    help="The measurement plan whose cells are compiled for. See `kdbench profiles`.",
-)
-@several("--precision", "precisions", kind=Precision, metavar="fp32,bf16", text="Precisions to compute in.")
-@several("--batch", "batches", kind=Batch, metavar="1,8,32", text="Batch sizes.")
-@several(
-    "--scenario",
-    "scenarios",
-    kind=Scenario,
-    metavar="latency,throughput",
-    text="One call at a time, or as many in flight as pay.",
-)
-@click.option(
-    "--boundary",
-    type=click.Choice(BOUNDARIES),
-    help="Where a call begins and ends: with host arrays, copies included, or with inputs on the device.",
-)
-@click.option(
-    "--threads",
-    type=Checked(Threads, "threads"),
-    metavar="N|cores|vendor",
-    help="Threads of each backend; `cores` are those of this machine, for what compiles them in.",
-)
-@click.option(
-    "-o",
-    "--option",
-    "settings",
-    type=Setting(),
-    multiple=True,
-    metavar="BACKEND.KEY=VALUE",
-    help="Set an option of a backend; may be given again.",
-)
-@click.option(
-    "--weights",
-    type=click.Choice(["trained", "random"]),
-    default="trained",
-    show_default=True,
-    help="Of a student that is made on first use: random is made at once, and has no accuracy.",
-)
-@click.option(
-    "--eval",
-    "evaluation",
-    type=click.Path(path_type=Path),
-    metavar="FILE.npz|DIR",
-    help="Labelled images to verify a model file with; without them it has no accuracy.",
-)
-@click.option(
-    "--timeout",
-    "timeouts",
-    type=Timeout(),
-    multiple=True,
-    metavar="[PHASE=]30s",
-    help="Time limit of describe, probe, compile, or of each of them.",
-)
+@options.devices("Devices by id; one that is named need not be here.")
+@options.profile("The measurement plan whose cells are compiled for. See `kdbench profiles`.")
+@options.precisions()
+@options.batches()
+@options.scenarios()
+@options.boundary
+@options.threads("Threads of each backend; `cores` are those of this machine, for what compiles them in.")
+@options.settings
+@options.weights
+@options.evaluation
+@options.timeouts("describe, probe, compile")
 @click.option("-q", "--quiet", is_flag=True, help="Show no progress: print only the path of the folder.")
 def command(*, quiet: bool, **asked: Any) -> None:
     """Compile STUDENT for the backends named, and write a folder that `kdbench run --artifact` measures.
@@ -120,23 +62,13 @@ def _request(*, quiet: bool, output: Path, weights: Any, evaluation: Path | None
     """Turn the options into what `packing` takes, and refuse at once what can be refused."""
     from functools import partial
 
-    from kdbench import nursery, parcel, profile
-    from kdbench.cli.request import options_by_backend, plugins
+    from kdbench import nursery, parcel
+    from kdbench.cli.request import options_by_backend, plugins, resolved
     from kdbench.errors import UsageError
     from kdbench.request import Request, fitted, networks
 
     parcel.refuse_taken(output)
-    limits = {phase: seconds for one in asked["timeouts"] for phase, seconds in one.items()}
-    plan = profile.resolve(
-        profile.load(asked["profile"]),
-        student=asked["student"],
-        precisions=asked["precisions"] or None,
-        batches=asked["batches"] or None,
-        scenarios=asked["scenarios"] or None,
-        threads=asked["threads"],
-        boundary=asked["boundary"],
-        limits=limits,
-    )
+    plan = resolved(**asked)
     if plan.crossover.largest:
         raise UsageError(
             f"The profile {plan.name} searches for batch sizes, and compiles on the way.",

@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from kdbench.cli.run import several
-from kdbench.cli.types import Duration
+from kdbench.cli import options
 from kdbench.errors import Interrupted, UsageError
-from kdbench.sections import Batch, Text, Threads
+from kdbench.sections import Threads
 
 if TYPE_CHECKING:
     from kdbench.doctor import Facts, Finding
@@ -38,26 +37,17 @@ LOOK_S = 1.0
     is_flag=True,
     help="Run each backend against itself, and keep what that tells of the machine.",
 )
-@click.argument("student", required=False, metavar="[STUDENT]")
-@several(
-    "-b",
-    "--backend",
-    "backends",
-    kind=Text,
-    metavar="NAME[,NAME]",
-    text="Self-test these only. [default: all]",
-)
-@several(
+@options.student
+@options.backends("Self-test these only. [default: all]")
+@options.several(
     "--threads",
     "threads",
     kind=Threads,
     metavar="1,cores",
     text="Thread counts of the self-test. [default: both]",
 )
-@several("--batch", "batches", kind=Batch, metavar="1,8", text="Batch sizes of the self-test. [default: 1]")
-@click.option(
-    "--budget", type=Duration(), metavar="2m", help="About how long the self-test may take. [default: 2m]"
-)
+@options.batches("Batch sizes of the self-test. [default: 1]", metavar="1,8")
+@options.budget("About how long the self-test may take. [default: 2m]", metavar="2m")
 @click.option("--strict", is_flag=True, help="Exit with 1 where something is bad.")
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON and nothing else.")
 @click.pass_context

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from kdbench.cli.run import several
+from kdbench.cli.options import several
 from kdbench.cli.types import Duration
 from kdbench.errors import UsageError
 from kdbench.sections import Text
@@ -169,7 +169,7 @@ def _found(word: str, backends: Sequence[str]) -> Checkout:
             there = ", ".join(checkout.sources)
             raise UsageError(f"{word} has no backend {name!r}.", hint=f"It has {there}.")
     kept = {name: one for name, one in checkout.sources.items() if not backends or name in backends}
-    return type(checkout)(kept, checkout.paths)
+    return replace(checkout, sources=kept)
 
 
 def _installed(name: str) -> Checkout | None:

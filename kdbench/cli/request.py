@@ -58,7 +58,7 @@ def build(
         raise UsageError(
             "--trust-code goes with --artifact, or with --resume of such a run.", hint="Leave it out."
         )
-    plan = _resolved(profile, **asked)
+    plan = _observed(profile, **asked)
     target = output_path(output, plan.name, writing=writing)
     student = nursery.find(
         plan.plan.student,
@@ -110,7 +110,7 @@ def _of_artifacts(
     wanted = {name: asked[name] for name in ("backends", "precisions", "batches", "scenarios")}
     threads = () if asked["threads"] is None else (asked["threads"],)
     plan = selection.adopted(
-        _resolved(profile, **{**asked, **dict.fromkeys(wanted)}),
+        _observed(profile, **{**asked, **dict.fromkeys(wanted)}),
         parcels,
         asked["devices"],
         threads=threads,
@@ -167,25 +167,31 @@ def journal_to_finish(path: Path) -> Path:
     raise UsageError(f"{output} exists, and no result is overwritten.", hint="Move it away, then resume.")
 
 
-def _resolved(name: str, **asked: Any) -> Profile:
+def _observed(profile: str, **asked: Any) -> Profile:
+    """Resolve a profile, and refuse an observer that is not there before anything is started."""
+    plan = resolved(profile=profile, **asked)
+    observers.chosen(plan.observe.observers)
+    return plan
+
+
+def resolved(*, profile: str, **asked: Any) -> Profile:
+    """Give a profile with what the options of a command replace in it; one that it lacks replaces nothing."""
     limits = {phase: seconds for one in asked["timeouts"] for phase, seconds in one.items()}
-    plan = resolve(
-        load(name),
+    return resolve(
+        load(profile),
         student=asked["student"],
         precisions=asked["precisions"] or None,
         batches=asked["batches"] or None,
         scenarios=asked["scenarios"] or None,
         threads=asked["threads"],
         boundary=asked["boundary"],
-        blocks=asked["blocks"],
-        max_drop=asked["max_drop"],
-        with_teacher=asked["with_teacher"] or None,
-        allow_fallback=asked["allow_fallback"] or None,
+        blocks=asked.get("blocks"),
+        max_drop=asked.get("max_drop"),
+        with_teacher=asked.get("with_teacher") or None,
+        allow_fallback=asked.get("allow_fallback") or None,
         observers=asked.get("observers") or None,
         limits=limits,
     )
-    observers.chosen(plan.observe.observers)  # refuses one that is not there, before anything is started
-    return plan
 
 
 def options_by_backend(settings: tuple[tuple[str, str, str], ...]) -> Mapping[str, Mapping[str, str]]:

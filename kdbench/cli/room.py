@@ -18,7 +18,7 @@ def bounded(share: float = SHARE) -> Iterator[None]:
         return
     import resource
 
-    from kdbench.process import memory_limit_bytes
+    from kdbench.outfit import memory_limit_bytes
     from kdbench.usage import resident_bytes
 
     before = resource.getrlimit(resource.RLIMIT_DATA)

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from kdbench.cli.types import AccuracyDrop, Checked, Duration, Setting, Several, Timeout, together
+from kdbench.cli import options
+from kdbench.cli.types import AccuracyDrop
 from kdbench.errors import Interrupted, KdbenchError, UsageError
-from kdbench.sections import Batch, Blocks, Text, Threads
-from kdbench.spec import BOUNDARIES, Precision, Scenario
+from kdbench.sections import Text
 
 if TYPE_CHECKING:
     from kdbench.plan import Plan
@@ -23,111 +23,31 @@ ALONE = frozenset({"resume", "trust_code", "as_json", "quiet", "debug"})
 """The options that go with --resume; every other one is decided by the run that is resumed."""
 
 
-def several(*names: str, kind: Any, metavar: str, text: str, required: bool = False) -> Callable[[Any], Any]:
-    """Declare an option that takes a comma list, and may be given again."""
-    return click.option(
-        *names,
-        type=Several(Checked(kind, names[-1])),
-        multiple=True,
-        callback=together,
-        required=required,
-        metavar=metavar,
-        help=text,
-    )
-
-
 @click.command(short_help="Time one student on every backend that works here.")
-@click.argument("student", required=False, metavar="[STUDENT]")
-@several(
-    "-b",
-    "--backend",
-    "backends",
-    kind=Text,
-    metavar="NAME[,NAME]",
-    text="Measure these only, and fail (exit 3) where one cannot run. [default: all that work here]",
-)
-@several(
-    "--device", "devices", kind=Text, metavar="ID[,ID]", text="Devices by id or UUID; see `kdbench backends`."
-)
-@click.option(
-    "--eval",
-    "evaluation",
-    type=click.Path(path_type=Path),
-    metavar="FILE.npz|DIR",
-    help="Labelled images to verify a model file with; without them it has no accuracy.",
-)
-@click.option(
-    "--weights",
-    type=click.Choice(["trained", "random"]),
-    default="trained",
-    show_default=True,
-    help="Of a student that is made on first use: random is made at once, and has no accuracy.",
-)
+@options.student
+@options.backends("Measure these only, and fail (exit 3) where one cannot run. [default: all that work here]")
+@options.devices("Devices by id or UUID; see `kdbench backends`.")
+@options.evaluation
+@options.weights
 @click.option(
     "--with-teacher", is_flag=True, help="Measure the bundle's teacher too, and what distillation buys."
 )
-@click.option(
-    "--profile",
-    default="quick",
-    show_default=True,
-    metavar="NAME|FILE",
-    help="The measurement plan: what is measured, how often, how long. See `kdbench profiles`.",
-)
-@several("--precision", "precisions", kind=Precision, metavar="fp32,bf16", text="Precisions to compute in.")
-@several("--batch", "batches", kind=Batch, metavar="1,8,32", text="Batch sizes.")
-@several(
-    "--scenario",
-    "scenarios",
-    kind=Scenario,
-    metavar="latency,throughput",
-    text="One call at a time, or as many in flight as pay.",
-)
-@click.option(
-    "--boundary",
-    type=click.Choice(BOUNDARIES),
-    help="Where a call begins and ends: with host arrays, copies included, or with inputs on the device.",
-)
-@click.option(
-    "--threads",
-    type=Checked(Threads, "threads"),
-    metavar="N|cores|vendor",
-    help="Threads of each backend: a number, the physical cores, or what the vendor chooses.",
-)
-@click.option(
-    "-o",
-    "--option",
-    "settings",
-    type=Setting(),
-    multiple=True,
-    metavar="BACKEND.KEY=VALUE",
-    help="Set an option of a backend; may be given again.",
-)
-@click.option(
-    "--blocks",
-    type=Checked(Blocks, "blocks"),
-    metavar="N",
-    help="Measure everything in N rounds of fresh processes.",
-)
-@click.option(
-    "--budget",
-    type=Duration(),
-    metavar="60s",
-    help="Measure as many blocks as fit into this time, instead of --blocks.",
-)
+@options.profile("The measurement plan: what is measured, how often, how long. See `kdbench profiles`.")
+@options.precisions()
+@options.batches()
+@options.scenarios()
+@options.boundary
+@options.threads("Threads of each backend: a number, the physical cores, or what the vendor chooses.")
+@options.settings
+@options.blocks("Measure everything in N rounds of fresh processes.")
+@options.budget("Measure as many blocks as fit into this time, instead of --blocks.", metavar="60s")
 @click.option(
     "--max-drop",
     type=AccuracyDrop(),
     metavar="0.5pp",
     help="Accuracy, in percentage points, that a row may lose and still be ranked.",
 )
-@click.option(
-    "--timeout",
-    "timeouts",
-    type=Timeout(),
-    multiple=True,
-    metavar="[PHASE=]30s",
-    help="Time limit of describe, probe, compile, load, run, or of each of them.",
-)
+@options.timeouts()
 @click.option(
     "--allow-fallback",
     is_flag=True,
@@ -144,7 +64,7 @@ def several(*names: str, kind: Any, metavar: str, text: str, required: bool = Fa
 @click.option(
     "--trust-code", is_flag=True, help="Load artifacts that were compiled elsewhere: they are native code."
 )
-@several(
+@options.several(
     "--observe",
     "observers",
     kind=Text,
@@ -152,11 +72,8 @@ def several(*names: str, kind: Any, metavar: str, text: str, required: bool = Fa
     text="Run each cell once more, alone, while these observers watch; their files lie beside the result.",
 )
 @click.option("--dry-run", is_flag=True, help="Print what would be measured and how long that takes.")
-@click.option(
-    "--output",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="Where the result goes; never overwritten. [default: ./results or ., named by time and profile]",
+@options.output(
+    "Where the result goes; never overwritten. [default: ./results or ., named by time and profile]"
 )
 @click.option(
     "--resume",

@@ -7,8 +7,9 @@ from math import prod
 from typing import TYPE_CHECKING
 
 from kdbench.errors import StudentError
-from kdbench.intake.walk import constants, inner, tensors
+from kdbench.intake.walk import constants
 from kdbench.problems import quote
+from kdbench.walk import inner, tensors
 
 if TYPE_CHECKING:
     from onnx import ModelProto, NodeProto, TensorProto

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from kdbench.card import FILE_LIMIT_BYTES
 from kdbench.errors import StudentError
-from kdbench.intake.walk import tensors
 from kdbench.problems import quote
+from kdbench.walk import tensors
 
 if TYPE_CHECKING:
     from onnx import ModelProto, TensorProto

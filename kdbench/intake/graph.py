@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 from kdbench.card import FILE_LIMIT_BYTES
 from kdbench.errors import StudentError
 from kdbench.intake.external import TOO_LARGE, inline
-from kdbench.intake.walk import deep, graphs, nodes, number
+from kdbench.intake.walk import number
 from kdbench.problems import quote
 from kdbench.strict import clean
+from kdbench.walk import deep, graphs, nodes
 
 if TYPE_CHECKING:
     from onnx import ModelProto, NodeProto

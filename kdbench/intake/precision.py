@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from kdbench.intake.inferred import Inferred
-from kdbench.intake.walk import nodes, producers
+from kdbench.intake.walk import producers
+from kdbench.walk import nodes
 
 if TYPE_CHECKING:
     from onnx import ModelProto, NodeProto

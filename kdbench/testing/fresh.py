@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from kdbench.process import THREAD_VARIABLES
+from kdbench.outfit import THREAD_VARIABLES
 from kdbench.testing.finding import Broken
 from kdbench.testing.opened import Opened
 from kdbench.testing.subject import Subject

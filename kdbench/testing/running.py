@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import re
 import traceback
 from collections.abc import Collection, Iterator
 from pathlib import Path
@@ -66,9 +67,9 @@ def judge(one: Check, subject: Subject) -> Finding:
         )
     except Broken as broken:
         seen, trace = broken.seen, broken.trace or (_trace(broken.__cause__) if broken.__cause__ else "")
-        raised = raised_in(broken.__cause__) if broken.__cause__ else ""
+        raised = raised_in(broken.__cause__, subject.source) if broken.__cause__ else ""
     except (Exception, SystemExit) as error:
-        seen, trace, raised = _told(error), _trace(error), raised_in(error)
+        seen, trace, raised = _told(error), _trace(error), raised_in(error, subject.source)
         # The phase says which of the hooks it was.
         hook = f"kdbench_{error.phase}" if isinstance(error, BackendError) and one.hook else hook
     return Finding(
@@ -92,14 +93,18 @@ def where(subject: Subject, hook: str) -> str:
         return f"{subject.source.value} of {subject.source}"
 
 
-def raised_in(error: BaseException) -> str:
-    """Give file and line where the plugin, or what it called, raised this; empty where kdbench did."""
+def raised_in(error: BaseException, source: Source) -> str:
+    """Give the last file and line of the plugin, else of what it called; empty where kdbench raised it."""
     cause = error.__cause__ or error
     if isinstance(cause, SyntaxError):
         return f"{cause.filename}:{cause.lineno}"
-    frames = traceback.extract_tb(cause.__traceback__)
-    last = next((frame for frame in reversed(frames) if not frame.filename.startswith("<")), None)
-    return "" if last is None or last.filename.startswith(CORE) else f"{last.filename}:{last.lineno}"
+    frames = [one for one in traceback.extract_tb(cause.__traceback__) if not one.filename.startswith("<")]
+    package = re.split(r"[.:]", source.value, maxsplit=1)[0]
+    own = [one for one in frames if {package, f"{package}.py"} & set(Path(one.filename).parts)]
+    if not own and (not frames or any(part in frames[-1].filename for part in (CORE, *OWN))):
+        return ""
+    last = (own or frames)[-1]
+    return f"{last.filename}:{last.lineno}"
 
 
 def _told(error: BaseException) -> str:

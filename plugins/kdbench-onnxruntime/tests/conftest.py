@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from kdbench.student import load_evaluation, open_student
+
 OUT_OF_MEMORY = 2
 
 
@@ -119,6 +121,16 @@ class FakeDriver:
     def count(self, kind):
         """Count what is alive of one kind."""
         return sum(known == kind for known, _ in self.alive.values())
+
+
+@pytest.fixture(scope="module")
+def student():
+    return open_student("digits-2x5")
+
+
+@pytest.fixture(scope="module")
+def evaluation(student):
+    return load_evaluation(student)
 
 
 @pytest.fixture

@@ -11,7 +11,6 @@ from kdbench.backends import connect
 from kdbench.errors import BackendError
 from kdbench.options import check_options
 from kdbench.spec import Allocating, DeviceTimed, Pipelined, Resident
-from kdbench.student import load_evaluation, open_student
 from kdbench_onnxruntime import cuda
 
 pytest.importorskip("onnxruntime")
@@ -23,16 +22,6 @@ MISSING = "ignore:Specified provider .* is not in available provider names:UserW
 @pytest.fixture
 def backend():
     return connect("onnxruntime-cuda", cuda)
-
-
-@pytest.fixture(scope="module")
-def student():
-    return open_student("digits-2x5")
-
-
-@pytest.fixture(scope="module")
-def evaluation(student):
-    return load_evaluation(student)
 
 
 @pytest.fixture
@@ -135,6 +124,18 @@ def test_device_time_is_told_but_for_cuda_graphs_whose_end_onnx_runtime_waits_fo
     assert backend.run(opened(options={"graph": True}), 8).device_ns(batch(evaluation, 0, 8)) is None
     resident = backend.run(opened(boundary="device"), 8)
     assert resident.device_ns(resident.upload(batch(evaluation, 0, 8))) == 1_000_000
+
+
+def test_the_device_is_still_at_work_when_what_is_timed_is_enqueued(
+    backend, opened, evaluation, driver, monkeypatch
+):
+    runner, order = backend.run(opened(), 8), []
+    [slot] = runner._slots
+    compute, record = slot.compute, driver.cuEventRecord
+    monkeypatch.setattr(slot, "compute", lambda bound: (order.append("computed"), compute(bound)))
+    monkeypatch.setattr(driver, "cuEventRecord", lambda *given: (order.append("event"), record(*given))[1])
+    runner.device_ns(batch(evaluation, 0, 8))
+    assert order == ["computed", "event", "computed", "event"]
 
 
 def test_runners_of_one_session_do_not_disturb_each_other(backend, opened, evaluation):

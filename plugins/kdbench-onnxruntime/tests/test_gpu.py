@@ -14,7 +14,6 @@ from kdbench import Target, Unavailable, nvidia
 from kdbench.backends import connect
 from kdbench.errors import BackendError
 from kdbench.options import check_options
-from kdbench.student import load_evaluation, open_student
 from kdbench_onnxruntime import cuda, tensorrt
 
 pytestmark = pytest.mark.gpu
@@ -30,16 +29,6 @@ def gpu(request):
     if isinstance(answer, Unavailable):
         pytest.skip(answer.reason)
     return SimpleNamespace(backend=backend, device=answer.devices[0], provider=request.param.PROVIDER)
-
-
-@pytest.fixture(scope="module")
-def student():
-    return open_student("digits-2x5")
-
-
-@pytest.fixture(scope="module")
-def evaluation(student):
-    return load_evaluation(student)
 
 
 @pytest.fixture

@@ -101,6 +101,18 @@ def test_missing_bindings_are_named(machine, backend):
     )
 
 
+@pytest.mark.parametrize(("served", "fault"), [((12, 4), True), ((13, 0), False)])
+def test_bindings_for_a_newer_cuda_than_the_drivers_are_refused(machine, served, fault):
+    machine.undo()
+    pytest.importorskip("cuda.bindings")
+    machine.setattr(nvidia, "version", lambda name: "13.5.0")
+    machine.setattr(nvidia, "look", lambda cuda: (GPU,) if cuda <= served else Unavailable("too old"))
+    told = nvidia._bindings_fault()
+    assert (told is not None) is fault
+    if told:
+        assert told.fix == "pip install 'cuda-bindings<13'"
+
+
 def test_a_gpu_that_is_too_old_for_the_libraries_is_named(machine, backend):
     machine.setattr(nvidia, "look", lambda *_: (Gpu(0, "GPU-2", "GTX 1080", (6, 1), 8 << 30),))
     answer = backend.probe()

@@ -142,6 +142,13 @@ def test_tf32_is_allowed_where_it_was_asked_for_and_nowhere_else(backend, studen
     assert config.get_flag(trt.BuilderFlag.TF32) is allowed
 
 
+def test_tf32_that_the_environment_forbids_is_refused(backend, student, tmp_path, monkeypatch):
+    monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", "0")
+    with pytest.raises(Unsupported, match="NVIDIA_TF32_OVERRIDE is 0") as caught:
+        backend.compile(student, make_target(backend, precision="tf32"), tmp_path)
+    assert caught.value.hint == "unset NVIDIA_TF32_OVERRIDE"
+
+
 def test_options_reach_the_builder(backend, student):
     options = {"optimization_level": 1, "workspace_mib": 64}
     config = configured(make_workshop(student, make_target(backend, options)))

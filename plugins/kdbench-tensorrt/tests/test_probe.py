@@ -52,6 +52,13 @@ def test_a_shared_library_that_is_missing_is_named_with_what_carries_it(monkeypa
     )
 
 
+def test_a_release_that_lacks_what_is_called_is_too_old(monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorrt", SimpleNamespace(__version__="10.0.1"))
+    assert connect("tensorrt", HOOKS).probe() == Unavailable(
+        "TensorRT 10.0.1 is too old: 10.3 is the oldest that will do.", "pip install 'tensorrt>=10.3'"
+    )
+
+
 @pytest.mark.parametrize(
     "fault", [ImportError("undefined symbol"), RuntimeError("CUDA says no"), OSError("torn")]
 )

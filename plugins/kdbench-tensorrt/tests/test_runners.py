@@ -101,6 +101,28 @@ def test_device_time_is_that_of_the_network_alone(cuda, opened, signature, graph
     assert runner.device_ns(batch(5)) == 1000
 
 
+@GRAPH
+@pytest.mark.parametrize("kind", ["single", "pipeline", "resident"])
+def test_the_device_is_still_at_work_when_what_is_timed_is_enqueued(
+    cuda, opened, signature, graph, kind, monkeypatch
+):
+    if kind == "resident":
+        runner = ResidentRunner(cuda, opened, signature, 2, 1, graph=graph)
+        inputs = runner.upload(batch(3))
+    elif kind == "pipeline":
+        runner, inputs = Pipeline(cuda, opened, signature, 2, 2, graph=graph), batch(3)
+    else:
+        runner, inputs = TensorRtRunner(cuda, opened, signature, 2, graph=graph), batch(3)
+    runner.device_ns(inputs)
+    queues, wait = [], cuda.synchronise
+    monkeypatch.setattr(
+        cuda, "synchronise", lambda stream: (queues.append([name for name, _ in stream.queue]), wait(stream))
+    )
+    assert runner.device_ns(inputs) == 1000
+    copies = [] if kind == "resident" else ["copy in"]
+    assert queues == [[*copies, "compute", "event", "compute", "event"]]
+
+
 def test_a_network_that_cannot_be_recorded_says_what_to_ask_for(cuda, engine, opened, signature):
     engine.fails_when_recorded = True
     with pytest.raises(BackendError, match=r"cannot be recorded.*a cause that the fake tells") as caught:

@@ -12,6 +12,9 @@ from typing import Any
 
 import pytest
 
+from kdbench import Student
+from kdbench.student import Evaluation, load_evaluation, open_student
+
 
 @dataclass
 class FakeStream:
@@ -96,6 +99,16 @@ class FakeDevice:
                 self.context.__exit__(*fault)
 
         return Reusable()
+
+
+@pytest.fixture(scope="module")
+def student() -> Student:
+    return open_student("digits-2x5")
+
+
+@pytest.fixture(scope="module")
+def evaluation(student: Student) -> Evaluation:
+    return load_evaluation(student)
 
 
 @pytest.fixture

@@ -13,11 +13,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from kdbench import Placement, Student, Target, TensorSpec, Unsupported
+from kdbench import Placement, Target, TensorSpec, Unsupported
 from kdbench.errors import BackendError, UsageError
 from kdbench.options import check_options
 from kdbench.spec import Allocating, DeviceTimed, Pipelined, Resident
-from kdbench.student import Evaluation, load_evaluation, open_student
 from kdbench_torch import cuda
 from kdbench_torch.cuda.network import captures, channels_last, provider
 from kdbench_torch.cuda.session import CudaSession
@@ -66,16 +65,6 @@ def target_of(*batch_sizes: int, precision: str = "fp32", boundary: str = "host"
         batch_sizes=batch_sizes or (8,),
         options=check_options(cuda.kdbench_describe(), options),
     )
-
-
-@pytest.fixture(scope="module")
-def student() -> Student:
-    return open_student("digits-2x5")
-
-
-@pytest.fixture(scope="module")
-def evaluation(student: Student) -> Evaluation:
-    return load_evaluation(student)
 
 
 @pytest.fixture
@@ -294,6 +283,23 @@ def test_device_time_is_what_two_events_around_the_computation_tell(session_of, 
     assert runner.device_ns(numbers(0)) == 250_000
     assert all(event.enable_timing and event.recorded for event in fake_device.events)
     assert (runner(numbers(4))[0] == numbers(4)[0]).all()
+
+
+def test_the_device_is_still_at_work_when_what_is_timed_is_enqueued(session_of, fake_device, monkeypatch):
+    order: list[str] = []
+    make = fake_device.event
+
+    def event(**kind: bool) -> Any:
+        made = make(**kind)
+        record = made.record
+        made.record = lambda stream: (order.append("event"), record(stream))
+        return made
+
+    runner = session_of(lambda x: order.append("computed") or x).runner(1, 1)
+    monkeypatch.setattr(torch.cuda, "Event", event)
+    order.clear()
+    runner.device_ns(numbers(0))
+    assert order == ["computed", "event", "computed", "event"]
 
 
 def test_a_runner_in_another_thread_sets_its_device_there_once(session_of, fake_device):

@@ -16,7 +16,7 @@ import pytest
 from kdbench import Available, Device, Student, Target, Unavailable, nvidia
 from kdbench.errors import BackendError
 from kdbench.options import check_options
-from kdbench.student import Evaluation, load_evaluation, open_student
+from kdbench.student import Evaluation
 from kdbench_torch import cuda
 
 torch = pytest.importorskip("torch")
@@ -36,16 +36,6 @@ def available() -> Available:
 @pytest.fixture(scope="module")
 def device(available: Available) -> Device:
     return available.devices[0]
-
-
-@pytest.fixture(scope="module")
-def student() -> Student:
-    return open_student("digits-2x5")
-
-
-@pytest.fixture(scope="module")
-def evaluation(student: Student) -> Evaluation:
-    return load_evaluation(student)
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ import pytest
 from kdbench import Artifact, Placement, Student, Target, TensorSpec, Unavailable, Unsupported, networks
 from kdbench.errors import BackendError
 from kdbench.options import check_options
-from kdbench.student import Evaluation, load_evaluation, open_student
+from kdbench.student import Evaluation
 from kdbench_torch import cpu, processor
 from kdbench_torch.network import fold_batch_norms
 from kdbench_torch.session import TorchSession, use_threads
@@ -56,16 +56,6 @@ session.close()
 def target_of(*batch_sizes: int, dynamic: bool = False, **options) -> Target:
     checked = check_options(cpu.kdbench_describe(), options)
     return Target(device="cpu", batch_sizes=batch_sizes or (8,), dynamic=dynamic, options=checked)
-
-
-@pytest.fixture(scope="module")
-def student() -> Student:
-    return open_student("digits-2x5")
-
-
-@pytest.fixture(scope="module")
-def evaluation(student: Student) -> Evaluation:
-    return load_evaluation(student)
 
 
 @pytest.fixture(scope="module")
@@ -325,7 +315,7 @@ def test_compiled_code_travels_in_the_artifact_and_no_call_compiles_again(
 
 @pytest.mark.parametrize("mode", ["compile", "aot"])
 def test_a_network_that_is_no_single_graph_is_unsupported_in_one_line(student, mode, tmp_path, monkeypatch):
-    monkeypatch.setattr("kdbench_torch.network.build", lambda *_: settled(Branching()))
+    monkeypatch.setattr("kdbench.networks.assemble", lambda *_: settled(Branching()))
     with pytest.raises(Unsupported) as caught:
         cpu.kdbench_compile(student, target_of(mode=mode), tmp_path)
     assert "\n" not in caught.value.message

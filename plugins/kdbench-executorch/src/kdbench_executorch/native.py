@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kdbench import TensorSpec, Unsupported
+from kdbench_executorch.inputs import Inputs
 
 if TYPE_CHECKING:
     from kdbench_executorch.engine import Arrays
@@ -96,12 +97,11 @@ class NativeMethod:
         )
         if not self._handle:
             raise RuntimeError(f"{self._fault.value.decode()}.")
-        self._specs, self._batch_size = inputs, batch_size
+        self._inputs = Inputs(inputs, batch_size, _point)
         self._outputs: Arrays = tuple(np.empty((batch_size, *spec.shape), spec.dtype) for spec in outputs)
         sizes = (ctypes.c_size_t * len(outputs))(*(array.nbytes for array in self._outputs))
         self._rest = (_point(self._outputs), sizes, len(outputs), self._fault, ctypes.c_size_t(ROOM))
-        self._known: dict[int, Any] = {}
-        self._allocated: list[Arrays] = []
+        self._known = self._inputs.known
 
     def __call__(self, inputs: Arrays, /) -> Arrays:
         """Run once."""
@@ -111,22 +111,14 @@ class NativeMethod:
 
     def allocate_inputs(self, count: int) -> list[Arrays]:
         """Allocate inputs whose addresses are kept."""
-        fresh: list[Arrays] = [
-            tuple(np.zeros((self._batch_size, *spec.shape), spec.dtype) for spec in self._specs)
-            for _ in range(count)
-        ]
-        self._known |= {id(arrays): _point(arrays) for arrays in fresh}
-        # An id is unique only among the living.
-        self._allocated += fresh
-        return fresh
+        return self._inputs.allocate(count)
 
     def close(self) -> None:
         """Delete the program; calling it again does nothing."""
         if self._handle:
             self._close(self._handle)
         self._handle = None
-        self._known.clear()
-        self._allocated.clear()
+        self._inputs.clear()
 
 
 def _integers(values: Sequence[int]) -> Any:

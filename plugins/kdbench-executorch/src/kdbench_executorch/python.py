@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kdbench import TensorSpec
+from kdbench_executorch.inputs import Inputs
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -56,10 +57,9 @@ class PythonMethod:
 
         self._program = program
         self._call = program.load_method("forward")
-        self._specs, self._batch_size = inputs, batch_size
         self._from_numpy = torch.from_numpy
-        self._known: dict[int, tuple[Tensor, ...]] = {}
-        self._allocated: list[Arrays] = []
+        self._inputs = Inputs(inputs, batch_size, self._view)
+        self._known = self._inputs.known
 
     def __call__(self, inputs: Arrays, /) -> Arrays:
         """Run once."""
@@ -68,22 +68,12 @@ class PythonMethod:
 
     def allocate_inputs(self, count: int) -> list[Arrays]:
         """Allocate inputs whose tensors are kept, so that no view of them is made again."""
-        import numpy as np
-
-        fresh: list[Arrays] = [
-            tuple(np.zeros((self._batch_size, *spec.shape), spec.dtype) for spec in self._specs)
-            for _ in range(count)
-        ]
-        self._known |= {id(arrays): self._view(arrays) for arrays in fresh}
-        # An id is unique only among the living.
-        self._allocated += fresh
-        return fresh
+        return self._inputs.allocate(count)
 
     def close(self) -> None:
         """Let the method go, and then its program."""
         self._call = self._program = None
-        self._known.clear()
-        self._allocated.clear()
+        self._inputs.clear()
 
     def _view(self, inputs: Arrays) -> tuple[Tensor, ...]:
         # Tensors cannot be read-only: torch would print a warning, though nothing writes to its inputs here.

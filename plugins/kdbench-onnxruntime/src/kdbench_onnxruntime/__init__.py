@@ -37,14 +37,15 @@ KINDS = ("cpu", "gpu", "npu")
 
 PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8")
 
+OPTIMIZATION = Option(
+    name="optimization",
+    type="str",
+    default="all",
+    choices=("all", "extended", "basic", "none"),
+    help="how far the graph is optimised at load",
+)
 OPTIONS = (
-    Option(
-        name="optimization",
-        type="str",
-        default="all",
-        choices=("all", "extended", "basic", "none"),
-        help="how far the graph is optimised at load",
-    ),
+    OPTIMIZATION,
     Option(
         name="execution",
         type="str",

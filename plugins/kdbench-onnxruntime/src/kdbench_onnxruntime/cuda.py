@@ -22,12 +22,12 @@ from kdbench import (
     hookimpl,
 )
 from kdbench.spec import Precision
+from kdbench_onnxruntime import OPTIMIZATION
 from kdbench_onnxruntime.libraries import load, wanted
 from kdbench_onnxruntime.nvidia import (
     DISTRIBUTIONS,
     GRAPH,
     KIND,
-    OPTIMIZATION,
     PRECISIONS,
     SYNC,
     available,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
@@ -18,13 +19,6 @@ KIND = "cuda"
 PRECISIONS: tuple[Precision, ...] = ("fp32", "tf32", "fp16", "bf16")
 DISTRIBUTIONS = (GPU, "cuda-bindings")
 
-OPTIMIZATION = Option(
-    name="optimization",
-    type="str",
-    default="all",
-    choices=("all", "extended", "basic", "none"),
-    help="how far the graph is optimised at load",
-)
 GRAPH = Option(
     name="graph",
     type="bool",
@@ -52,7 +46,7 @@ def available(name: Name) -> Availability:
     try:
         import onnxruntime as ort
 
-        version = str(ort.__version__)
+        release = str(ort.__version__)
     except (ImportError, AttributeError) as error:
         return unimportable(wheels, GPU, error)
     names = wanted(name)
@@ -65,7 +59,7 @@ def available(name: Name) -> Availability:
     usable = [gpu for gpu in gpus if gpu.capability >= least_capability(cuda)]
     if not usable:
         return _old(gpus[0], cuda)
-    return Available(version, devices(usable, PRECISIONS))
+    return Available(release, devices(usable, PRECISIONS))
 
 
 def _wheel_fault(wheels: Sequence[str], name: Name) -> Unavailable | None:
@@ -92,10 +86,21 @@ def _library_fault(names: Sequence[str], cuda: int | None, name: Name) -> Unavai
 
 
 def _bindings_fault() -> Unavailable | None:
+    """Say that the bindings are missing, or that they are for a newer CUDA than the driver's.
+
+    Those ask the driver for its functions as of their own version: 13 finds no cuEventElapsedTime in a driver
+    older than 12.8, which has another function of that name.
+    """
     # Asked of the parent first: find_spec imports it, and fails where that is not there.
-    if find_spec("cuda") is not None and find_spec("cuda.bindings") is not None:
-        return None
-    return Unavailable("cuda-bindings is not installed.", fix="pip install cuda-bindings")
+    if find_spec("cuda") is None or find_spec("cuda.bindings") is None:
+        return Unavailable("cuda-bindings is not installed.", fix="pip install cuda-bindings")
+    major = int(version("cuda-bindings").partition(".")[0])
+    if isinstance(look((major, 0)), Unavailable):
+        return Unavailable(
+            f"cuda-bindings is installed for CUDA {major}, which NVIDIA's driver does not serve.",
+            fix=f"pip install 'cuda-bindings<{major}'",
+        )
+    return None
 
 
 def _old(gpu: Gpu, cuda: int | None) -> Unavailable:

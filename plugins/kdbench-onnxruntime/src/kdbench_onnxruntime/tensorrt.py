@@ -19,14 +19,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kdbench import Artifact, Availability, BackendInfo, Option, Runner, Student, Target, hookimpl
-from kdbench_onnxruntime import cuda
+from kdbench_onnxruntime import OPTIMIZATION, cuda
 from kdbench_onnxruntime.engines import Engines, profile
 from kdbench_onnxruntime.libraries import load, wanted
 from kdbench_onnxruntime.nvidia import (
     DISTRIBUTIONS,
     GRAPH,
     KIND,
-    OPTIMIZATION,
     PRECISIONS,
     SYNC,
     available,

@@ -9,12 +9,13 @@ timed (docs.nvidia.com/deeplearning/tensorrt-rtx/latest/inference-library/work-w
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from kdbench import Target
+from kdbench import Target, Unsupported
 from kdbench.nvidia import Gpu
 from kdbench_tensorrt.editions import Edition
 from kdbench_tensorrt.layers import Layer, layers_of_network
@@ -25,6 +26,10 @@ from kdbench_tensorrt.settings import Settings, settings
 ANY = 0
 """Stands for the engine that takes every batch size up to the largest."""
 
+
+OVERRIDE = "NVIDIA_TF32_OVERRIDE"
+"""With the value 0, NVIDIA's libraries never use TF32, TensorRT's builder among them, whatever a flag says
+(docs.nvidia.com/deeplearning/frameworks/tensorflow-user-guide)."""
 
 _UNRECORDABLE = "Its shapes depend on its values: ask for graph=false."
 
@@ -64,8 +69,14 @@ class Workshop:
     def build(self, batch_size: int) -> Engine:
         """Build the engine of one batch size, or of all up to the largest for `ANY`.
 
-        Raises Unsupported for a network that TensorRT cannot read, BackendError for one that it cannot build.
+        Raises Unsupported for a network that TensorRT cannot read, and for TF32 where the environment forbids
+        it; BackendError for a network that cannot be built.
         """
+        if self.target.precision == "tf32" and os.environ.get(OVERRIDE) == "0":
+            raise Unsupported(
+                f"{OVERRIDE} is 0, so that {self.edition.title} would compute in fp32.",
+                hint=f"unset {OVERRIDE}",
+            )
         trt = self.trt
         self.logger.errors.clear()
         builder = trt.Builder(self.logger)

@@ -15,6 +15,7 @@ class Edition:
     distributions: whose versions decide what an engine is; those of the other CUDA major are simply not
         installed.
     libraries: the distribution to install, and the start of the names of its parts.
+    oldest: the oldest release that will do: TensorRT before 10.1 has no `device_memory_size_v2`.
     just_in_time: kernels are compiled where they run: the builder needs no device and times nothing, an
         engine is not bound to the GPU that built it, and a context is told how to compile
         (docs.nvidia.com/deeplearning/tensorrt-rtx/latest/inference-library/cpu-engines.html).
@@ -24,6 +25,7 @@ class Edition:
     title: str
     distributions: tuple[str, ...]
     libraries: str
+    oldest: tuple[int, int]
     just_in_time: bool
 
     def vendor(self) -> Any:
@@ -52,6 +54,7 @@ STANDARD = Edition(
     title="TensorRT",
     distributions=_distributions("tensorrt"),
     libraries="tensorrt",
+    oldest=(10, 3),
     just_in_time=False,
 )
 
@@ -60,5 +63,6 @@ RTX = Edition(
     title="TensorRT for RTX",
     distributions=_distributions("tensorrt-rtx"),
     libraries="tensorrt-rtx",
+    oldest=(1, 4),
     just_in_time=True,
 )

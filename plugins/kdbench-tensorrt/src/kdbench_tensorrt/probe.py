@@ -45,7 +45,7 @@ def needed_cuda(edition: Edition) -> tuple[int, int]:
 
 def _lacking_library(edition: Edition) -> Unavailable | None:
     try:
-        edition.vendor()
+        version = str(edition.vendor().__version__)
     except ModuleNotFoundError:
         fix = f"pip install {edition.libraries} cuda-bindings onnx"
         return Unavailable(f"{edition.module} is not installed.", fix)
@@ -55,7 +55,13 @@ def _lacking_library(edition: Edition) -> Unavailable | None:
     except Exception as error:
         reason = f"{edition.module} does not import: {type(error).__name__}: {error}"
         return Unavailable(reason, f"pip install --force-reinstall {edition.libraries}")
-    return None
+    if tuple(int(part) for part in version.split(".")[:2]) >= edition.oldest:
+        return None
+    oldest = "{}.{}".format(*edition.oldest)
+    return Unavailable(
+        f"{edition.title} {version} is too old: {oldest} is the oldest that will do.",
+        f"pip install '{edition.libraries}>={oldest}'",
+    )
 
 
 def _without_library(edition: Edition, told: str) -> Unavailable:

@@ -28,6 +28,12 @@ OLDEST = (2, 6)
 
 INSTALL = "pip install 'torch>=2.6' safetensors"
 
+FUSE = Option(
+    name="fuse",
+    type="bool",
+    default=True,
+    help="Fold batch normalisation into convolutions, where torch.fx can trace the network.",
+)
 OPTIONS = (
     Option(
         name="mode",
@@ -36,12 +42,7 @@ OPTIONS = (
         choices=("eager", "compile", "aot"),
         help="eager: operator by operator; compile: torch.compile; aot: an AOTInductor package.",
     ),
-    Option(
-        name="fuse",
-        type="bool",
-        default=True,
-        help="Fold batch normalisation into convolutions, where torch.fx can trace the network.",
-    ),
+    FUSE,
     Option(
         name="channels_last",
         type="bool",

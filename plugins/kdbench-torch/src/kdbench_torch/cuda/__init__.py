@@ -19,6 +19,7 @@ from kdbench import (
     Target,
     hookimpl,
 )
+from kdbench_torch.cpu import FUSE
 
 if TYPE_CHECKING:
     from kdbench_torch.cuda.session import CudaSession
@@ -38,12 +39,7 @@ OPTIONS = (
         choices=("default", "reduce-overhead", "max-autotune"),
         help="With mode=compile: as it is; in a CUDA graph; in a CUDA graph, kernels chosen by trial.",
     ),
-    Option(
-        name="fuse",
-        type="bool",
-        default=True,
-        help="Fold batch normalisation into convolutions, where torch.fx can trace the network.",
-    ),
+    FUSE,
     Option(
         name="channels_last",
         type="str",
