@@ -1,7 +1,7 @@
 """What an error of a CUDA library means, where its own words leave the user alone.
 
-docs.nvidia.com/cuda/cuda-runtime-api ("Data types used by CUDA Runtime", cudaError_t) has the texts; pypi.org
-the packages.
+docs.nvidia.com/cuda/cuda-runtime-api ("Data types used by CUDA Runtime", cudaError_t) has the
+texts.
 """
 
 from __future__ import annotations
