@@ -121,7 +121,7 @@ def _refuse_failed(ledger: Ledger, planned: Plan, absent: Absent) -> None:
             continue
         cell = record.cell
         reason = absent.get((cell.backend, cell.device), "")
-        hints = [record.fix, f"Its device is not here: {reason}." if reason else ""]
+        hints = [record.fix, f"Its device is not here: {reason.removesuffix('.')}." if reason else ""]
         hints.append(f"Its log is {record.log}." if record.log else "")
         raise BackendError(
             f"The backend '{cell.backend}' cannot compile {planned.student.name} for {cell.device}: "

@@ -412,3 +412,10 @@ def test_what_timing_taught_waits_on_the_shelf_for_the_next_compilation(tmp_path
     compiling._keep_timing(None, b"lost")
     assert compiling._timing_on(tmp_path) == b"learnt"
     assert [file.name for file in tmp_path.iterdir()] == ["timing.cache"]
+
+
+def test_compiling_without_the_library_says_what_to_install(backend, student, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorrt_rtx", None)
+    with pytest.raises(Unsupported, match="TensorRT for RTX cannot be imported") as told:
+        backend.compile(student, make_target(backend), tmp_path)
+    assert told.value.hint == "pip install tensorrt-rtx cuda-bindings onnx"

@@ -63,7 +63,13 @@ class Workshop:
     logger: Any = field(init=False)
 
     def __post_init__(self) -> None:
-        self.trt = self.edition.vendor()
+        try:
+            self.trt = self.edition.vendor()
+        except ImportError as error:
+            raise Unsupported(
+                f"{self.edition.title} cannot be imported: {error}.",
+                hint=f"pip install {self.edition.libraries} cuda-bindings onnx",
+            ) from error
         self.logger = make_logger(self.trt)
 
     def build(self, batch_size: int) -> Engine:
