@@ -23,13 +23,18 @@ def build(student: Student) -> nn.Module:
     Imports torch and safetensors. Raises Unsupported for a student without factory or weights, for a factory
     that is not installed, and for weights that do not fit it.
     """
+    return assemble(factory_of(student), student.arguments, student.files["weights"])
+
+
+def factory_of(student: Student) -> str:
+    """Give the name of a student's factory; Unsupported for a student without one, or without weights."""
     if student.factory is None or "weights" not in student.files:
         lack = "names no network factory" if student.factory is None else "holds no safetensors weights"
         raise Unsupported(
             f"PyTorch cannot build the student {student.name}: its bundle {lack}.",
             hint="Use a backend that reads ONNX, such as onnxruntime or openvino.",
         )
-    return assemble(student.factory, student.arguments, student.files["weights"])
+    return student.factory
 
 
 def assemble(factory: str, arguments: Mapping[str, Any], weights: Path) -> nn.Module:

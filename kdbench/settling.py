@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from time import perf_counter_ns
 
 READ_NS = 20_000_000
-"""Between two readings of the device's clock: a driver brings its figures up to date no more often."""
+"""Between two readings of the device's clock. Chosen, not measured: drivers may update theirs less often."""
 
 AGREEING = 3
 """Readings in a row that must agree."""

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kdbench import Student, Target, TensorSpec, Unsupported, networks
+from kdbench import Student, Target, TensorSpec, networks
 from kdbench.spec import Precision
 
 if TYPE_CHECKING:
@@ -30,13 +30,7 @@ class Blueprint:
     @classmethod
     def of(cls, student: Student) -> Blueprint:
         """Take the blueprint of a student; Unsupported if it has no factory or no weights."""
-        if student.factory is None or "weights" not in student.files:
-            lack = "names no network factory" if student.factory is None else "holds no safetensors weights"
-            raise Unsupported(
-                f"PyTorch cannot build the student {student.name}: its bundle {lack}.",
-                hint="Use a backend that reads ONNX, such as onnxruntime or openvino.",
-            )
-        return cls(student.factory, student.arguments, student.inputs)
+        return cls(networks.factory_of(student), student.arguments, student.inputs)
 
     def to_notes(self) -> dict[str, str]:
         """Write the blueprint as the notes of an artifact."""
